@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/** safetensors files: 8-byte little-endian header length, JSON header, raw tensor bytes.
+ *  Source of the format: Hugging Face safetensors README. The whole header is checked on open (length <= 100 MB,
+ *  no duplicate keys, no holes, no overlap, dtype x shape = byte range, all products overflow-checked) before any
+ *  tensor byte is read. Tensors are read with pread into the caller's memory, never mapped: a file cut while it is
+ *  read gives an error, not SIGBUS. Safe for concurrent reads from any thread. */
+#ifndef EESTREAM_TENSORS_H
+#define EESTREAM_TENSORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "eestream/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EES_TENSOR_MAX_RANK 8
+
+enum ees_dtype {
+    EES_DTYPE_F32, EES_DTYPE_F16, EES_DTYPE_BF16, EES_DTYPE_F64, EES_DTYPE_I64, EES_DTYPE_I32,
+    EES_DTYPE_I16, EES_DTYPE_I8, EES_DTYPE_U8, EES_DTYPE_BOOL,
+};
+
+typedef struct ees_tensor_info {
+    const char *name; /**< owned by the ees_tensors */
+    enum ees_dtype dtype;
+    unsigned rank;
+    size_t shape[EES_TENSOR_MAX_RANK];
+    size_t n_elements;
+    size_t n_bytes;
+} ees_tensor_info;
+
+typedef struct ees_tensors ees_tensors;
+
+/** @return 0; EES_EMODEL missing, unreadable or malformed (the message names the tensor); EES_ENOMEM */
+EES_API int ees_tensors_open(const char *path, ees_tensors **out, ees_error *err);
+
+/** The same from memory, which must outlive the handle. `name` stands in messages. */
+EES_API int ees_tensors_open_memory(const void *data, size_t n_bytes, const char *name, ees_tensors **out,
+                                    ees_error *err);
+
+EES_API size_t ees_tensors_count(const ees_tensors *tensors);
+EES_API const ees_tensor_info *ees_tensors_at(const ees_tensors *tensors, size_t idx); /**< in file order */
+EES_API const ees_tensor_info *ees_tensors_find(const ees_tensors *tensors, const char *name); /**< NULL: none */
+
+/** Read a tensor as float32; F16, BF16, F64 and integers are converted.
+ *  @param dst  info->n_elements floats, row-major
+ *  @return 0; EES_EMODEL short read or I/O error */
+EES_API int ees_tensors_read_f32(const ees_tensors *tensors, const ees_tensor_info *info, float *dst, ees_error *err);
+
+/** Accepts NULL. */
+EES_API void ees_tensors_close(ees_tensors *tensors);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

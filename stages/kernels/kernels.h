@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* The operations a unit is made of: one table a level (scalar, blas, avx2, avx512, neon), signatures declared once.
+ *
+ * All matrices are float32, row-major, a leading dimension (floats from row to row) named ld*. `m` rows of tokens are
+ * independent: row i of a result depends on row i of the input alone, and is the same to the last bit whatever m is and
+ * whichever rows stand beside it. No function allocates, locks or keeps state; all are safe from any thread.
+ *
+ * The scalar level is the readable definition and the twin every other level is checked against. */
+#ifndef EES_STAGES_KERNELS_H
+#define EES_STAGES_KERNELS_H
+
+#include <stddef.h>
+
+#include "eestream/error.h"
+
+/* y = x W^T + bias, W packed for one level. Filled by ees__linear_open(). */
+struct ees__linear {
+    size_t n, k;   /* W is (n, k) */
+    float *packed; /* level's own layout */
+    float *bias;   /* (n,) zero-padded to a whole register tile */
+};
+
+/* What happens to each element z of a product before it is stored. */
+enum ees__post_op {
+    EES__POST_NONE,        /* y = z */
+    EES__POST_GELU,        /* y = gelu(z), erf form */
+    EES__POST_GELU_AFFINE, /* y = gelu(z) * scale[n] + shift[n]: BatchNorm after a gelu */
+    EES__POST_ADD,         /* y = y + z: residual */
+};
+
+struct ees__post {
+    enum ees__post_op op;
+    const float *scale, *shift; /* (n,), EES__POST_GELU_AFFINE only */
+};
+
+struct ees__kernels {
+    const char *name; /* "avx512" */
+
+    /* Size and layout of a packed weight matrix. `w` is (n, k) row-major. */
+    size_t (*linear_packed_floats)(size_t n, size_t k);
+    void (*linear_pack)(const float *w, size_t n, size_t k, float *packed);
+
+    /* y (m, n) = post(x (m, k) W^T + bias). x and y do not overlap. `scratch`: linear_scratch_floats(m, n, k), aligned
+     * to a cache line. */
+    size_t (*linear_scratch_floats)(size_t m, size_t n, size_t k);
+    void (*linear)(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                   const struct ees__post *post, float *scratch);
+
+    /* y[r] = (x[r] - mean) / sqrt(var + eps) * gamma + beta over the last axis, biased variance (spec 0, "LN"). */
+    void (*layernorm)(const float *x, size_t ldx, size_t rows, size_t c, const float *gamma, const float *beta,
+                      float eps, float *y, size_t ldy);
+
+    /* Multi-head self-attention core. qkv is (t, 3*h*d): columns [Q | K | V], each head-major; out (t, h*d) =
+     * softmax(Q K^T * scale) V, heads concatenated. The t x t scores are never stored whole. */
+    size_t (*attention_scratch_floats)(size_t t, size_t h, size_t d);
+    void (*attention)(const float *qkv, size_t ldqkv, size_t t, size_t h, size_t d, float scale, float *out,
+                      size_t ldout, float *scratch);
+
+    /* Depthwise 3x3, stride 1, zero padding 1, then gelu, on a grid (h, w, c): y = gelu(conv(x) + bias). `weight` is
+     * (9, c), tap-major. x and y do not overlap. */
+    void (*depthwise3x3_gelu)(const float *x, size_t h, size_t w, size_t c, const float *weight, const float *bias,
+                              float *y);
+
+    /* y[j] = mean over rows of x[:, j]. */
+    void (*column_mean)(const float *x, size_t ldx, size_t rows, size_t c, float *y);
+};
+
+/* The best level this CPU has, or the one named; NULL with a report when the CPU or the build lacks it
+ * (EES_EUNSUPPORTED) or nobody knows the name (EES_EINVAL). */
+const struct ees__kernels *ees__kernels_get(const char *name, ees_error *err);
+
+/* Levels this machine can run, best first; *n is set. For tests and `--version`. */
+const struct ees__kernels *const *ees__kernels_list(size_t *n);
+
+/* Pack (n, k) weights and a bias (NULL: zeros) for a level. @return 0; EES_ENOMEM */
+int ees__linear_open(const struct ees__kernels *kernels, const float *w, const float *bias, size_t n, size_t k,
+                     struct ees__linear *out, ees_error *err);
+void ees__linear_close(struct ees__linear *l); /* accepts a zeroed one */
+size_t ees__linear_bytes(const struct ees__kernels *kernels, size_t n, size_t k);
+
+#endif
