@@ -1,7 +1,8 @@
 # How layers, and tests of one layer, are declared.
 #
 #   ees_layer(NAME SOURCES... [LINK ees_lower...] [LIBS PkgConfig::X...])
-#   ees_test(NAME SOURCES... LINK ees_layer... [LIBS ...] [LABELS short|medium|long] [TIMEOUT seconds])
+#   ees_test(NAME SOURCES... [LINK ees_layer...] [ONLY ees_layer...] [LIBS ...] [LABELS short|medium|long] [TIMEOUT seconds])
+#     LINK brings the layers below along; ONLY does not, for tests that stand in for the layer below.
 #
 # A layer is an object library: a test links only its own layer and those below, so that a call upwards fails to link.
 set(EES_COMPILE_FLAGS -std=gnu11 -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter
@@ -44,7 +45,7 @@ function(ees_layer name)
 endfunction()
 
 function(ees_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK;LIBS;LABELS;ARGS" ${ARGN})
+  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LINK;ONLY;LIBS;LABELS;ARGS" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 60)
   endif()
@@ -53,7 +54,7 @@ function(ees_test name)
   endif()
   add_executable(${name} ${arg_SOURCES})
   ees_target_defaults(${name})
-  set(objects)
+  set(objects ${arg_ONLY})
   foreach(layer ${arg_LINK})
     get_target_property(layer_closure ${layer} EES_CLOSURE)
     list(APPEND objects ${layer_closure})

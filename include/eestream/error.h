@@ -2,8 +2,9 @@
 /** Result codes and error reports.
  *
  *  Every fallible function returns 0 or a negative EES_E* code. Most take an `ees_error *` as last
- *  argument: the caller owns it, may pass NULL, and it is written only on failure. The first failure wins:
- *  a report that already holds a code is not overwritten on the way up. Nothing is global, nothing is
+ *  argument: the caller owns it, may pass NULL, and it is written only on failure; the flow codes EES_EAGAIN,
+ *  EES_EOF and EES_ECANCELED leave it alone. The first failure wins: a report that already holds a code is not
+ *  overwritten on the way up. Nothing is global, nothing is
  *  printed, so the functions can be used from any number of threads with one report each. */
 #ifndef EESTREAM_ERROR_H
 #define EESTREAM_ERROR_H

@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 #define EES_MAX_UNITS 256
-#define EES_MAX_GROUPS 64
+#define EES_MAX_GROUPS 256
 #define EES_MAX_WORKERS 256
 
 /** Cost of each unit on this machine, nanoseconds a frame on one core. */

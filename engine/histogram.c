@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* Log-linear histogram. All accesses are relaxed: counters carry no other data, a reader wants totals, not order. */
+#include "engine/histogram.h"
+
+#define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed)
+
+enum { SUB = 1 << EES__HIST_SUB_BITS, N_BUCKETS = EES__HIST_OCTAVES << EES__HIST_SUB_BITS };
+
+/* Values below SUB have a bucket each; above, the top SUB_BITS+1 bits choose it. */
+static unsigned bucket_of(uint64_t ns) {
+    if (ns < SUB)
+        return (unsigned)ns;
+    unsigned octave = 63u - (unsigned)__builtin_clzll(ns) - EES__HIST_SUB_BITS;
+    uint64_t bucket = ((uint64_t)(octave + 1) << EES__HIST_SUB_BITS) + (ns >> octave) - SUB;
+    return bucket < N_BUCKETS ? (unsigned)bucket : N_BUCKETS - 1;
+}
+
+static uint64_t middle_of(unsigned bucket) {
+    if (bucket < SUB)
+        return bucket;
+    unsigned octave = (bucket >> EES__HIST_SUB_BITS) - 1;
+    uint64_t low = (uint64_t)(SUB + (bucket & (SUB - 1))) << octave;
+    return low + ((UINT64_C(1) << octave) >> 1);
+}
+
+void ees__histogram_init(struct ees__histogram *h) {
+    atomic_init(&h->n, 0);
+    atomic_init(&h->sum_ns, 0);
+    atomic_init(&h->min_ns, UINT64_MAX);
+    atomic_init(&h->max_ns, 0);
+    for (unsigned i = 0; i < N_BUCKETS; i++)
+        atomic_init(&h->buckets[i], 0);
+}
+
+void ees__histogram_add(struct ees__histogram *h, uint64_t ns) {
+    atomic_fetch_add_explicit(&h->n, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->sum_ns, ns, memory_order_relaxed);
+    atomic_fetch_add_explicit(&h->buckets[bucket_of(ns)], 1, memory_order_relaxed);
+    for (uint64_t old = LOAD(h->min_ns); ns < old;)
+        if (atomic_compare_exchange_weak_explicit(&h->min_ns, &old, ns, memory_order_relaxed, memory_order_relaxed))
+            break;
+    for (uint64_t old = LOAD(h->max_ns); ns > old;)
+        if (atomic_compare_exchange_weak_explicit(&h->max_ns, &old, ns, memory_order_relaxed, memory_order_relaxed))
+            break;
+}
+
+/* The value with `rank` values at or below it, rank from 1. */
+static uint64_t value_at(const struct ees__histogram *h, uint64_t rank, const ees_latency *range) {
+    uint64_t seen = 0;
+    for (unsigned i = 0; i < N_BUCKETS; i++) {
+        seen += LOAD(h->buckets[i]);
+        if (seen >= rank) {
+            uint64_t v = middle_of(i);
+            return v < range->min_ns ? range->min_ns : v > range->max_ns ? range->max_ns : v;
+        }
+    }
+    return range->max_ns;
+}
+
+void ees__histogram_read(const struct ees__histogram *h, ees_latency *out) {
+    *out = (ees_latency){.n = LOAD(h->n)};
+    if (out->n == 0)
+        return;
+    out->min_ns = LOAD(h->min_ns);
+    out->max_ns = LOAD(h->max_ns);
+    out->mean_ns = (double)LOAD(h->sum_ns) / (double)out->n;
+    /* nearest rank: ceil(q * n) */
+    out->p50_ns = value_at(h, (out->n * 500 + 999) / 1000, out);
+    out->p90_ns = value_at(h, (out->n * 900 + 999) / 1000, out);
+    out->p99_ns = value_at(h, (out->n * 990 + 999) / 1000, out);
+    out->p999_ns = value_at(h, (out->n * 999 + 999) / 1000, out);
+}
