@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""Loss terms of LGViT's two training stages (Xu et al. 2023; as its code computes them).
+
+L_k is the mean cross-entropy of exit k, L_f that of the final classifier, i_k the 1-based block of
+exit k, E the number of exits, L the number of blocks.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .model import Config, Outputs
+
+STRATEGIES = ("normal", "weighted", "alternating", "alternating_weighted")
+TEMPERATURE = 2.0  # of the distillation term
+
+
+def stage1(out: Outputs, labels: Tensor, strategy: str, step: int, config: Config) -> Tensor:
+    """Joint loss of the backbone and all exits.
+
+    normal: (sum L_k + L_f) / (E + 1). weighted: (sum i_k L_k + L L_f) / (sum i_k + L).
+    alternating*: even steps L_f alone, odd steps the loss named."""
+    final = F.cross_entropy(out.logits.float(), labels)
+    if strategy.startswith("alternating") and step % 2 == 0:
+        return final
+    weighted = strategy.endswith("weighted")
+    weights = (*config.exit_blocks, config.n_layers) if weighted else (1,) * (
+        len(config.exit_blocks) + 1)
+    terms = [F.cross_entropy(z.float(), labels) for z in out.exit_logits] + [final]
+    return sum(w * term for w, term in zip(weights, terms)) / sum(weights)
+
+
+def distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """KD_k = T^2 / (B K) * sum p_t (ln p_t - ln p_s), p = softmax(z / T). Note the division by
+    B * K, not by B."""
+    log_s = F.log_softmax(student.float() / TEMPERATURE, dim=-1)
+    log_t = F.log_softmax(teacher.float() / TEMPERATURE, dim=-1)
+    return (log_t.exp() * (log_t - log_s)).mean() * TEMPERATURE ** 2
+
+
+def heterogeneous(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL between softmaxes over channels, summed over tokens and channels, divided by B."""
+    return F.kl_div(F.log_softmax(student.float(), dim=-1), F.log_softmax(teacher.float(), dim=-1),
+                    reduction="batchmean", log_target=True)
+
+
+def gram_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error of the C x C Gram matrices F^T F; token counts may differ."""
+    student, teacher = student.float(), teacher.float()
+    return F.mse_loss(student.transpose(1, 2) @ student, teacher.transpose(1, 2) @ teacher)
+
+
+def stage2(out: Outputs, labels: Tensor, config: Config, alpha: float, eta: float,
+           omega: float) -> Tensor:
+    """Loss of the exit heads on a frozen backbone:
+    sum_k [(1 - alpha) L_k + alpha KD_k] + eta * hete + omega * homo.
+
+    LGViT defines it for 8 exits; the 4-exit layout keeps the same pairs. hete draws the first and
+    last convolution head to the last block's patches X, and the first and last attention head to X
+    subsampled like the head. homo draws every convolution head to the last of its kind, and every
+    attention head likewise through Gram matrices. Three deviations from the published code, all of
+    them repairs: KD's teacher is the real final logits (with the final LN), X leaves out one token
+    for backbone ViT, and teacher features are detached."""
+    teacher_logits = out.logits.detach()
+    loss = sum((1 - alpha) * F.cross_entropy(z.float(), labels)
+               + alpha * distillation(z, teacher_logits) for z in out.exit_logits)
+    last = out.hidden[-1][:, 1:].detach().unflatten(1, (config.grid, config.grid))
+    hete = homo = torch.zeros(())
+    for attention in (False, True):
+        group = [(int(kind[-1]) if attention else 1, features)
+                 for kind, features in zip(config.head_types, out.exit_features)
+                 if kind.startswith("attention") == attention]
+        for ratio, features in group if len(group) < 2 else (group[0], group[-1]):
+            hete = hete + heterogeneous(features, last[:, ::ratio, ::ratio].flatten(1, 2))
+        teacher = group[-1][1].detach()
+        distance = gram_mse if attention else F.mse_loss
+        homo = homo + sum(distance(features.float(), teacher.float()) for _, features in group[:-1])
+    return loss + eta * hete + omega * homo
