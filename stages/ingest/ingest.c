@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/* Frames of any kind to patches: works out how a picture of this size maps to the model's input, and feeds the resampler
+ * the rows it needs. One object a worker; its buffers grow to the largest frame seen and are then reused. */
+#include "stages/ingest/ingest.h"
+
+#include <string.h>
+
+#include "common/fail.h"
+#include "common/mem.h"
+#include "stages/ingest/jpeg.h"
+#include "stages/ingest/resample.h"
+#include "stages/ingest/yuv.h"
+
+enum { DEFAULT_MAX_PIXELS = 40000000 };
+
+struct ees__ingest {
+    struct ees__preproc preproc;
+    enum ees_decode decode;
+    uint64_t max_pixels;
+    struct ees__resample resample;
+    struct ees__jpeg *jpeg;
+    ees__yuv_row_function *yuv_row;
+    uint8_t *buffer; /* rows on their way into the resampler */
+    size_t buffer_bytes;
+};
+
+struct ees__ingest *ees__ingest_open(const struct ees__preproc *preproc, unsigned height, unsigned width,
+                                     unsigned patch, enum ees_decode decode, uint64_t max_pixels) {
+    struct ees__ingest *ingest = ees__calloc_aligned(1, sizeof *ingest);
+    if (!ingest)
+        return NULL;
+    ingest->preproc = *preproc;
+    ingest->decode = decode;
+    ingest->max_pixels = max_pixels ? max_pixels : DEFAULT_MAX_PIXELS;
+    ingest->yuv_row = ees__yuv_pick();
+    ingest->jpeg = ees__jpeg_open(ingest->max_pixels);
+    if (ees__resample_init(&ingest->resample, preproc, height, width, patch, NULL) < 0 || !ingest->jpeg) {
+        ees__ingest_close(ingest);
+        return NULL;
+    }
+    return ingest;
+}
+
+void ees__ingest_close(struct ees__ingest *ingest) {
+    if (!ingest)
+        return;
+    ees__resample_fini(&ingest->resample);
+    ees__jpeg_close(ingest->jpeg);
+    ees__free(ingest->buffer);
+    ees__free(ingest);
+}
+
+/* ---- Geometry ------------------------------------------------------------------------------------------ */
+
+/* Where a crop of `crop` samples starts in a line of n; negative: that many samples of padding come first. Both
+ * families pad a line that is too short, and put an odd sample of the padding on different sides. */
+static int64_t crop_offset(uint64_t n, unsigned crop, bool half_even) {
+    if (n < crop) {
+        unsigned missing = crop - (unsigned)n;
+        return -(int64_t)(half_even ? missing / 2 : (missing + 1) / 2);
+    }
+    uint64_t over = n - crop, half = over / 2;
+    if (half_even && over % 2 && half % 2)
+        half++;
+    return (int64_t)half;
+}
+
+/* Size a picture of (height, width) is resized to (spec 2.1). */
+static void resized_size(const struct ees__preproc *preproc, unsigned height, unsigned width, uint64_t *resized_h,
+                         uint64_t *resized_w) {
+    *resized_h = height;
+    *resized_w = width;
+    if (!preproc->resize_h)
+        return;
+    *resized_h = preproc->resize_h;
+    *resized_w = preproc->resize_w;
+    if (preproc->resize_w)
+        return;
+    if (height <= width)
+        *resized_w = (uint64_t)preproc->resize_h * width / height;
+    else {
+        *resized_w = preproc->resize_h;
+        *resized_h = (uint64_t)preproc->resize_h * height / width;
+    }
+}
+
+/* Without a crop the resize gives the model's input; a picture that is not resized either has to have its size. */
+static int check_uncropped(const struct ees__ingest *ingest, uint64_t resized_h, uint64_t resized_w, ees_error *err) {
+    const struct ees__resample *r = &ingest->resample;
+    if (ingest->preproc.crop || (resized_h == r->height && resized_w == r->width))
+        return 0;
+    return EES_FAIL(err, EES_EDAMAGED, "picture becomes %llux%llu pixels, the model takes %ux%u and crops nothing",
+                    (unsigned long long)resized_w, (unsigned long long)resized_h, r->width, r->height);
+}
+
+static int check_size(const struct ees__ingest *ingest, unsigned height, unsigned width, ees_error *err) {
+    if (height == 0 || width == 0 || height > EES__MAX_SIDE || width > EES__MAX_SIDE)
+        return EES_FAIL(err, EES_EDAMAGED, "picture of %ux%u pixels, each side must be 1 to %d", width, height,
+                        EES__MAX_SIDE);
+    if ((uint64_t)height * width > ingest->max_pixels)
+        return EES_FAIL(err, EES_EDAMAGED, "picture of %ux%u pixels, the limit is %llu", width, height,
+                        (unsigned long long)ingest->max_pixels);
+    return 0;
+}
+
+/* Start the resampler on rows of (height, width) pixels that show a picture of (full_h, full_w): the same, unless it was
+ * decoded at a smaller scale. */
+static int begin_rows(struct ees__ingest *ingest, unsigned height, unsigned width, unsigned full_h, unsigned full_w,
+                      float *patches, ees_error *err) {
+    const struct ees__preproc *preproc = &ingest->preproc;
+    uint64_t resized_h, resized_w;
+    resized_size(preproc, full_h, full_w, &resized_h, &resized_w);
+    EES_TRY(check_uncropped(ingest, resized_h, resized_w, err));
+    unsigned crop_h = ingest->resample.height, crop_w = ingest->resample.width;
+    bool half_even = preproc->crop_round_half_even;
+    struct ees__axis_shape rows = {height, crop_h, resized_h, crop_offset(resized_h, crop_h, half_even),
+                                   preproc->filter};
+    struct ees__axis_shape columns = {width, crop_w, resized_w, crop_offset(resized_w, crop_w, half_even),
+                                      preproc->filter};
+    return ees__resample_begin(&ingest->resample, &rows, &columns, patches, err);
+}
+
+static int reserve_buffer(struct ees__ingest *ingest, size_t bytes, ees_error *err) {
+    if (bytes <= ingest->buffer_bytes)
+        return 0;
+    ees__free(ingest->buffer);
+    ingest->buffer = ees__calloc_aligned(1, bytes);
+    ingest->buffer_bytes = ingest->buffer ? bytes : 0;
+    return ingest->buffer ? 0 : EES_FAIL(err, EES_ENOMEM, "no memory for %zu bytes of pixels", bytes);
+}
+
+/* Bytes of a row of pixels with the slack the resampler wants; width is at most EES__MAX_SIDE. */
+static size_t row_bytes(unsigned width) {
+    return ees__round_up((size_t)width * EES__PX_BYTES + EES__ROW_SLACK_BYTES, EES_CACHE_LINE);
+}
+
+/* ---- Frame kinds --------------------------------------------------------------------------------------- */
+
+/* Eighths to decode at: 8, or the least that leaves no fewer pixels than the resize asks for. Only powers of two:
+ * libjpeg-turbo has no vector code for the others, and 5/8 takes longer than the whole. */
+static unsigned pick_scale(const struct ees__ingest *ingest, unsigned height, unsigned width) {
+    if (ingest->decode != EES_DECODE_FAST || !ingest->preproc.resize_h)
+        return EES__JPEG_SCALE_ONE;
+    uint64_t resized_h, resized_w;
+    resized_size(&ingest->preproc, height, width, &resized_h, &resized_w);
+    unsigned scale = 1;
+    while (scale < EES__JPEG_SCALE_ONE &&
+           ((uint64_t)height * scale < resized_h * EES__JPEG_SCALE_ONE ||
+            (uint64_t)width * scale < resized_w * EES__JPEG_SCALE_ONE))
+        scale *= 2;
+    return scale;
+}
+
+static int feed_jpeg_rows(struct ees__ingest *ingest, unsigned height, size_t stride, ees_error *err) {
+    const struct ees__axis *rows = &ingest->resample.rows;
+    for (unsigned y = 0; y < height;) {
+        int n = ees__jpeg_read(ingest->jpeg, ingest->buffer, stride, err);
+        if (n < 0)
+            return n;
+        for (int i = 0; i < n; i++, y++)
+            if (y >= rows->first_in && y < rows->end_in)
+                ees__resample_row(&ingest->resample, y, ingest->buffer + i * stride);
+    }
+    return 0;
+}
+
+static int run_jpeg(struct ees__ingest *ingest, const ees_frame *frame, float *patches, unsigned *n_warnings,
+                    ees_error *err) {
+    unsigned full_w, full_h, width, height;
+    EES_TRY(ees__jpeg_begin(ingest->jpeg, frame->data[0], frame->bytes, &full_w, &full_h, err));
+    unsigned scale = pick_scale(ingest, full_h, full_w);
+    EES_TRY(ees__jpeg_start(ingest->jpeg, scale, &width, &height, err));
+    size_t stride = row_bytes(width);
+    EES_TRY(reserve_buffer(ingest, stride * EES__JPEG_ROWS_PER_READ, err));
+    EES_TRY(begin_rows(ingest, height, width, full_h, full_w, patches, err));
+    EES_TRY(feed_jpeg_rows(ingest, height, stride, err));
+    return ees__jpeg_finish(ingest->jpeg, n_warnings, err);
+}
+
+/* Only `columns` of a row are looked at. */
+static void widen_rgb24(const uint8_t *rgb, unsigned first, unsigned end, uint8_t *row) {
+    for (unsigned x = first; x + 1 < end; x++)
+        memcpy(row + (size_t)x * EES__PX_BYTES, rgb + (size_t)x * 3, 4); /* the fourth is of no meaning */
+    memcpy(row + (size_t)(end - 1) * EES__PX_BYTES, rgb + (size_t)(end - 1) * 3, 3);
+}
+
+static int run_rgb24(struct ees__ingest *ingest, const ees_frame *frame, float *patches, ees_error *err) {
+    if (!frame->data[0] || frame->stride[0] < (size_t)frame->width_px * 3)
+        return EES_FAIL(err, EES_EINVAL, "RGB24 frame: stride %zu is less than a row of %u pixels", frame->stride[0],
+                        frame->width_px);
+    EES_TRY(reserve_buffer(ingest, row_bytes(frame->width_px), err));
+    EES_TRY(begin_rows(ingest, frame->height_px, frame->width_px, frame->height_px, frame->width_px, patches, err));
+    const struct ees__axis *rows = &ingest->resample.rows, *columns = &ingest->resample.columns;
+    for (unsigned y = rows->first_in; y < rows->end_in; y++) {
+        const uint8_t *rgb = (const uint8_t *)frame->data[0] + y * frame->stride[0];
+        widen_rgb24(rgb, columns->first_in, columns->end_in, ingest->buffer);
+        ees__resample_row(&ingest->resample, y, ingest->buffer);
+    }
+    return 0;
+}
+
+static int check_planes(const ees_frame *frame, ees_error *err) {
+    if (frame->chroma_shift_x > 2 || frame->chroma_shift_y > 2)
+        return EES_FAIL(err, EES_EINVAL, "YUV frame: chroma shifts %u, %u are above 2", frame->chroma_shift_x,
+                        frame->chroma_shift_y);
+    size_t chroma_width = ((size_t)frame->width_px + (1u << frame->chroma_shift_x) - 1) >> frame->chroma_shift_x;
+    if (!frame->data[0] || frame->stride[0] < frame->width_px)
+        return EES_FAIL(err, EES_EINVAL, "YUV frame: luma stride %zu is less than a row of %u pixels",
+                        frame->stride[0], frame->width_px);
+    if (frame->data[1] && (!frame->data[2] || frame->stride[1] < chroma_width || frame->stride[2] < chroma_width))
+        return EES_FAIL(err, EES_EINVAL, "YUV frame: chroma strides %zu, %zu are less than a row of %zu samples",
+                        frame->stride[1], frame->stride[2], chroma_width);
+    return 0;
+}
+
+static int run_yuv(struct ees__ingest *ingest, const ees_frame *frame, float *patches, ees_error *err) {
+    struct ees__yuv_coefs coefs;
+    EES_TRY(check_planes(frame, err));
+    EES_TRY(ees__yuv_coefs_set(&coefs, frame->yuv_matrix, frame->yuv_full_range, err));
+    size_t pixels = row_bytes(frame->width_px);
+    EES_TRY(reserve_buffer(ingest, pixels + 2 * (size_t)frame->width_px, err));
+    EES_TRY(begin_rows(ingest, frame->height_px, frame->width_px, frame->height_px, frame->width_px, patches, err));
+    const struct ees__axis *rows = &ingest->resample.rows, *columns = &ingest->resample.columns;
+    unsigned shift = frame->chroma_shift_x;
+    unsigned first = columns->first_in >> shift << shift; /* a chroma sample's first pixel */
+    for (unsigned y = rows->first_in; y < rows->end_in; y++) {
+        const uint8_t *plane[3];
+        for (int i = 0; i < 3; i++)
+            plane[i] = frame->data[i] ? (const uint8_t *)frame->data[i] +
+                                            (i ? y >> frame->chroma_shift_y : y) * frame->stride[i] +
+                                            (i ? first >> shift : first)
+                                      : NULL;
+        ingest->yuv_row(&coefs, plane[0], plane[1], plane[2], shift, columns->end_in - first, ingest->buffer + pixels,
+                        ingest->buffer + (size_t)first * EES__PX_BYTES);
+        ees__resample_row(&ingest->resample, y, ingest->buffer);
+    }
+    return 0;
+}
+
+/* Already normalised (3, H, W): only cut into patches. */
+static int run_tensor(const struct ees__ingest *ingest, const ees_frame *frame, float *patches, ees_error *err) {
+    const struct ees__resample *r = &ingest->resample;
+    if (!frame->data[0] || frame->width_px != r->width || frame->height_px != r->height)
+        return EES_FAIL(err, EES_EINVAL, "tensor frame is (3, %u, %u), the model takes (3, %u, %u)", frame->height_px,
+                        frame->width_px, r->height, r->width);
+    const size_t p = r->patch;
+    const char *in = frame->data[0]; /* the caller's bytes need no alignment */
+    for (size_t c = 0; c < 3; c++)
+        for (size_t y = 0; y < r->height; y++) {
+            float *out = patches + y / p * (r->width / p) * 3 * p * p + c * p * p + y % p * p;
+            for (size_t x = 0; x < r->width; x += p, out += 3 * p * p, in += p * sizeof(float))
+                memcpy(out, in, p * sizeof(float));
+        }
+    return 0;
+}
+
+int ees__ingest_run(struct ees__ingest *ingest, const ees_frame *frame, float *patches, unsigned *n_warnings,
+                    ees_error *err) {
+    *n_warnings = 0;
+    switch (frame->kind) {
+    case EES_FRAME_JPEG:
+        return run_jpeg(ingest, frame, patches, n_warnings, err);
+    case EES_FRAME_RGB24:
+        EES_TRY(check_size(ingest, frame->height_px, frame->width_px, err));
+        return run_rgb24(ingest, frame, patches, err);
+    case EES_FRAME_YUV:
+        EES_TRY(check_size(ingest, frame->height_px, frame->width_px, err));
+        return run_yuv(ingest, frame, patches, err);
+    case EES_FRAME_TENSOR:
+        return run_tensor(ingest, frame, patches, err);
+    }
+    return EES_FAIL(err, EES_EINVAL, "frame of unknown kind %d", (int)frame->kind);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* Rows of a picture in, a normalised patch matrix out: Pillow's two-pass resize to the bit, computed row by row and only
+ * where the crop looks.
+ *
+ *      row (R,G,B,x) -> horizontal pass -> window of short rows -> vertical pass -> table -> patches
+ *
+ * begin, then every row from rows->first_in to rows->end_in - 1 in ascending order; patches is complete after it. */
+#ifndef EES_INGEST_RESAMPLE_H
+#define EES_INGEST_RESAMPLE_H
+
+#include "stages/ingest/resize_axis.h"
+
+enum {
+    EES__PX_BYTES = 4,         /* R, G, B and one of no meaning: one pixel is one vector of 4 sums */
+    EES__ROW_SLACK_BYTES = 64, /* readable bytes behind a row of pixels: weights come in pairs */
+};
+
+struct ees__resample_kernels; /* inner loops for one kind of CPU */
+
+struct ees__resample {
+    unsigned height, width, patch; /* of the model's input */
+    const struct ees__resample_kernels *kernels;
+    struct ees__axis rows, columns;
+    float table[3][256]; /* normalised value of each level, R, G, B */
+    uint8_t *window;     /* ring of horizontally resized rows: input row y lives at slot y % window_rows */
+    size_t window_capacity;
+    unsigned window_rows;
+    uint8_t *out_row;
+    size_t row_bytes; /* of window and out_row */
+    unsigned n_done;  /* output rows stored */
+    float *patches;
+};
+
+/* @return 0; EES_ENOMEM */
+int ees__resample_init(struct ees__resample *r, const struct ees__preproc *preproc, unsigned height, unsigned width,
+                       unsigned patch, ees_error *err);
+void ees__resample_fini(struct ees__resample *r);
+
+/* Start a picture. `rows` and `columns` say how it maps to the model's input. @return 0; EES_ENOMEM */
+int ees__resample_begin(struct ees__resample *r, const struct ees__axis_shape *rows,
+                        const struct ees__axis_shape *columns, float *patches, ees_error *err);
+
+/* Input row y: pixels columns->first_in to end_in - 1 of `row` are read, and EES__ROW_SLACK_BYTES behind them. */
+void ees__resample_row(struct ees__resample *r, unsigned y, const uint8_t *row);
+
+/* Store row y of the model's input: (width) pixels, normalised. For the resampler itself and rows that need none. */
+void ees__patches_store_row(const struct ees__resample *r, unsigned y, const uint8_t *row, float *patches);
+
+#endif

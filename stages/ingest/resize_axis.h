@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/* Weights of Pillow's resize along one axis (spec 2.2), for the positions a crop keeps. */
+#ifndef EES_INGEST_RESIZE_AXIS_H
+#define EES_INGEST_RESIZE_AXIS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stages/ingest/ingest.h"
+
+enum {
+    EES__WEIGHT_BITS = 22,
+    EES__MAX_SIDE = 65535, /* a picture's side, JPEG's own limit: bounds the tables, and sums of weights stay in int32 */
+};
+
+/* What is asked for: `n_in` samples are resized to `n_resized`, of which `n` positions from `offset` on are kept.
+ * Positions outside the resized line (offset < 0 or too far) are padding and come out as 0. */
+struct ees__axis_shape {
+    unsigned n_in, n;
+    uint64_t n_resized;
+    int64_t offset;
+    enum ees__filter filter;
+};
+
+/* Position i of the result is clip(sum of weights[i * stride + t] * in[first[i] + t], t < count[i]). Zero weights fill
+ * each row up to stride, which is even: a loop over pairs may read one sample past the last one used. */
+struct ees__axis {
+    struct ees__axis_shape shape;
+    uint32_t *first, *count;
+    int32_t *weights;
+    size_t n_capacity, weights_capacity;
+    unsigned stride;
+    unsigned max_count;
+    unsigned first_in, end_in; /* samples any position reads */
+};
+
+/* Make the tables fit `shape`; nothing is done when they already do. Buffers only grow.
+ * @return 0; EES_ENOMEM. The axis is left without a shape on failure. */
+int ees__axis_set(struct ees__axis *axis, const struct ees__axis_shape *shape, ees_error *err);
+void ees__axis_fini(struct ees__axis *axis);
+
+#endif
