@@ -8,25 +8,16 @@
 #ifndef EES_INGEST_RESAMPLE_H
 #define EES_INGEST_RESAMPLE_H
 
-#include "stages/ingest/resize_axis.h"
-
-enum {
-    EES__PX_BYTES = 4,         /* R, G, B and one of no meaning: one pixel is one vector of 4 sums */
-    EES__ROW_SLACK_BYTES = 64, /* readable bytes behind a row of pixels: weights come in pairs */
-};
-
-struct ees__resample_kernels; /* inner loops for one kind of CPU */
+#include "stages/ingest/resample_kernels.h"
 
 struct ees__resample {
     unsigned height, width, patch; /* of the model's input */
     const struct ees__resample_kernels *kernels;
     struct ees__axis rows, columns;
     float table[3][256]; /* normalised value of each level, R, G, B */
-    uint8_t *window;     /* ring of horizontally resized rows: input row y lives at slot y % window_rows */
+    struct ees__window window;
     size_t window_capacity;
-    unsigned window_rows;
-    uint8_t *out_row;
-    size_t row_bytes; /* of window and out_row */
+    uint8_t *out_row; /* as long as a row of the window */
     unsigned n_done;  /* output rows stored */
     float *patches;
 };
