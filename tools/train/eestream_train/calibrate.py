@@ -28,7 +28,7 @@ class _Problem:
 
     def measure(self, thresholds: np.ndarray) -> tuple[float, float]:
         """Accuracy in points and mean blocks."""
-        taken = policies._first(self.score > thresholds.astype(np.float32)[:, None])
+        taken = policies.first_firing(self.score > thresholds.astype(np.float32)[:, None])
         hit = self.hit[taken, np.arange(len(taken))]
         return 100 * float(hit.mean()), float(self.cost[taken].mean())
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -55,7 +56,10 @@ def lgvit_config(config: Config, names: tuple[str, ...], threshold: list[float] 
 
 
 def write_json(path: Path, value) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")
+    """Indented JSON, but lists of plain values on one line."""
+    text = json.dumps(value, indent=2)
+    path.write_text(re.sub(r"\[[^][{}]*\]", lambda m: " ".join(m[0].split())
+                           .replace("[ ", "[").replace(" ]", "]"), text) + "\n")
 
 
 def write(directory: Path, model: EarlyExitViT, config: dict) -> None:
@@ -65,6 +69,7 @@ def write(directory: Path, model: EarlyExitViT, config: dict) -> None:
     write_json(directory / "preprocessor_config.json", data.preprocessor_config())
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    (directory / "model.safetensors").chmod(0o644)  # the library creates it for the owner alone
 
 
 def read(directory: Path) -> tuple[EarlyExitViT, dict]:

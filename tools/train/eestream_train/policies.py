@@ -29,7 +29,7 @@ def entropy(logits: np.ndarray) -> np.ndarray:
             - (softmax(logits) * shifted).sum(axis=-1)).astype(logits.dtype)
 
 
-def _first(fires: np.ndarray) -> np.ndarray:
+def first_firing(fires: np.ndarray) -> np.ndarray:
     """Index of the first exit that fires, or E. fires is bool [E, B]."""
     return np.where(fires.any(axis=0), fires.argmax(axis=0), len(fires))
 
@@ -50,27 +50,27 @@ def _run_lengths(continues: np.ndarray, starts_at: np.ndarray) -> np.ndarray:
 def by_confidence(logits: np.ndarray, threshold) -> np.ndarray:
     """Leave if max p > threshold (one number, or one per exit)."""
     exits = logits[:-1]
-    return _first(confidence(exits) > _thresholds(threshold, len(exits)))
+    return first_firing(confidence(exits) > _thresholds(threshold, len(exits)))
 
 
 def by_entropy(logits: np.ndarray, threshold) -> np.ndarray:
     """Leave if the entropy (natural logarithm) < threshold."""
     exits = logits[:-1]
-    return _first(entropy(exits) < _thresholds(threshold, len(exits)))
+    return first_firing(entropy(exits) < _thresholds(threshold, len(exits)))
 
 
 def by_patience(logits: np.ndarray, patience: int) -> np.ndarray:
     """Leave when `patience` exits in a row gave the same class, the first one counting 1."""
     classes = logits[:-1].argmax(axis=-1)
     same = np.vstack([np.zeros((1, classes.shape[1]), bool), classes[1:] == classes[:-1]])
-    return _first(_run_lengths(same, np.ones_like(classes)) >= patience)
+    return first_firing(_run_lengths(same, np.ones_like(classes)) >= patience)
 
 
 def by_patience_and_entropy(logits: np.ndarray, threshold, patience: int) -> np.ndarray:
     """Leave when `patience` exits in a row had entropy < threshold; their classes may differ."""
     exits = logits[:-1]
     sure = entropy(exits) < _thresholds(threshold, len(exits))
-    return _first(_run_lengths(sure, np.zeros(sure.shape, dtype=int)) >= patience)
+    return first_firing(_run_lengths(sure, np.zeros(sure.shape, dtype=int)) >= patience)
 
 
 def decide(policy: str, logits: np.ndarray, threshold=None, patience: int | None = None):

@@ -111,6 +111,8 @@ def write(directory: Path, model: EarlyExitViT, threshold: list[float]) -> None:
             policies.margins(case["policy"], logits, case.get("threshold")).min()), 5)
     save_file({"pixel_values": pixels}, directory / "inputs.safetensors")
     save_file(expected, directory / "expected.safetensors")
+    for name in ("inputs", "expected"):
+        (directory / f"{name}.safetensors").chmod(0o644)
     folder.write_json(directory / "policies.json", {
         "num_exits": len(c.exit_blocks), "final_exit_index": len(c.exit_blocks),
         "batch": len(pixels),

@@ -201,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
                    help="which stages to run (default %(default)s)")
     p.add_argument("--strategy", choices=losses.STRATEGIES, default="alternating_weighted",
                    help="loss of stage 1 (default %(default)s)")
-    p.add_argument("--steps", type=int, default=9500, help="steps of stage 1 (default %(default)s)")
+    p.add_argument("--steps", type=int, default=8000, help="steps of stage 1 (default %(default)s)")
     p.add_argument("--steps2", type=int, default=2000, help="of stage 2 (default %(default)s)")
     p.add_argument("--batch", type=int, default=128, help="frames a step (default %(default)s)")
     p.add_argument("--lr", type=float, default=1.2e-3, help="peak, stage 1 (default %(default)s)")
