@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "fake_model.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/clock.h"
+#include "common/fail.h"
+#include "eestream/source.h"
+
+struct ees__lane {
+    char unused;
+};
+
+static void add_unit(struct ees_model *m, unsigned block, int exit_idx, const char *name) {
+    unsigned u = m->info.n_units++;
+    snprintf(m->names[u], sizeof m->names[u], "%s", name);
+    m->units[u] = (ees_unit_info){.name = m->names[u], .block = block, .exit_idx = exit_idx,
+                                  .weights_bytes = SIZE_MAX / 1024}; /* never warm: the profile runs each unit in turn only */
+}
+
+struct ees_model *fake_model_new(uint64_t unit_work_ns, bool jitter) {
+    struct ees_model *m = calloc(1, sizeof *m);
+    m->unit_work_ns = unit_work_ns;
+    m->jitter = jitter;
+    m->info = (ees_model_info){.n_blocks = FAKE_BLOCKS, .n_exits = FAKE_EXITS, .n_classes = FAKE_CLASSES,
+                               .state_bytes = 64, .image_height_px = 8, .image_width_px = 8};
+    add_unit(m, 0, -1, "ingest");
+    add_unit(m, 0, -1, "embed");
+    for (unsigned b = 1, e = 0; b <= FAKE_BLOCKS; b++) {
+        char name[24];
+        snprintf(name, sizeof name, "block%u.attn", b);
+        add_unit(m, b, -1, name);
+        snprintf(name, sizeof name, "block%u.mlp", b);
+        add_unit(m, b, -1, name);
+        if (b == 2 || b == 4) {
+            snprintf(name, sizeof name, "exit%u", e);
+            add_unit(m, b, (int)e++, name);
+        }
+    }
+    add_unit(m, FAKE_BLOCKS, FAKE_EXITS, "final");
+    return m;
+}
+
+void fake_model_free(struct ees_model *m) { free(m); }
+
+const ees_model_info *ees_model_get_info(const ees_model *m) { return &m->info; }
+const ees_unit_info *ees_model_get_unit(const ees_model *m, unsigned u) {
+    return u < m->info.n_units ? &m->units[u] : NULL;
+}
+const char *ees_model_get_label(const ees_model *m, unsigned c) { return c < m->info.n_classes ? "label" : NULL; }
+
+int ees_policy_resolve(const ees_model *m, const ees_policy_options *o, ees_policy_options *out, ees_error *err) {
+    *out = *o;
+    out->replay = NULL;
+    return 0;
+}
+
+static const int a_policy;
+
+int ees__policy_setup(const ees_model *m, const ees_policy_options *o, struct ees__policy_setup *out, ees_error *err) {
+    bool none = o->name && strcmp(o->name, "none") == 0;
+    *out = (struct ees__policy_setup){.policy = none ? NULL : (const struct ees__policy *)&a_policy,
+                                      .replay = o->replay, .n_replay = o->n_replay};
+    return 0;
+}
+
+struct ees__lane *ees__lane_open(const ees_model *m) { return calloc(1, sizeof(struct ees__lane)); }
+void ees__lane_close(struct ees__lane *lane) { free(lane); }
+
+/* One step of the chain: the same on floats that hold whole numbers below 2^20, so exact. */
+static float step(float x, unsigned unit) { return (float)(((unsigned)x * 31 + unit) % 1048573); }
+
+float fake_answer(uint32_t number, unsigned exit) {
+    struct ees_model *m = fake_model_new(0, false);
+    float x = (float)number;
+    for (unsigned u = 1; u < m->info.n_units; u++) {
+        x = step(x, u);
+        if (m->units[u].exit_idx == (int)exit)
+            break;
+    }
+    fake_model_free(m);
+    return x;
+}
+
+static void spend_time(const struct ees_model *m, uint64_t seq, unsigned unit) {
+    for (uint64_t until_ns = ees__now_ns() + m->unit_work_ns; m->unit_work_ns && ees__now_ns() < until_ns;)
+        ;
+    if (!m->jitter)
+        return;
+    unsigned dice = (unsigned)((seq * 2654435761u + unit * 40503u) >> 7) % 64;
+    if (dice == 0)
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    else if (dice < 8)
+        sched_yield();
+}
+
+int ees__unit_run(const ees_model *m, const struct ees__policy_setup *policy, unsigned unit, struct ees__item *item,
+                  struct ees__lane *lane) {
+    spend_time(m, item->seq, unit);
+    if (unit == 0) { /* the frame may be read here only */
+        struct fake_frame f;
+        memcpy(&f, item->frame->data[0], sizeof f);
+        item->state[0] = (float)f.number;
+        item->state[1] = f.exit;
+        item->state[2] = f.fails_at;
+        item->state[3] = 0;
+    }
+    if (item->state[3] != (float)unit) /* a unit left out or run twice */
+        abort();
+    item->state[3] += 1;
+    if (unit > 0)
+        item->state[0] = step(item->state[0], unit);
+    if (item->state[2] == (float)unit)
+        return EES_FAIL(&item->error, EES_EDAMAGED, "unit %u fails on purpose", unit);
+    int exit_idx = m->units[unit].exit_idx;
+    if (exit_idx < 0)
+        return EES__UNIT_NEXT;
+    unsigned want = policy->replay ? policy->replay[item->seq % policy->n_replay]
+                    : policy->policy ? (unsigned)item->state[1]
+                                     : FAKE_EXITS;
+    if ((unsigned)exit_idx != want && exit_idx < FAKE_EXITS)
+        return EES__UNIT_NEXT;
+    item->exit_idx = exit_idx;
+    item->block = m->units[unit].block;
+    item->class_idx = (unsigned)item->state[0] % FAKE_CLASSES;
+    item->logits[0] = item->state[0];
+    item->confidence = 1;
+    return EES__UNIT_DONE;
+}
+
+/* The engine measures costs on a synthetic frame; here any frame will do. */
+static struct fake_frame synthetic = {.number = 7, .exit = FAKE_EXITS, .fails_at = 255};
+static void keep(void *opaque) { (void)opaque; }
+int ees_source_open(const char *uri, const ees_source_options *o, ees_source **out, ees_error *err) {
+    *out = NULL;
+    return 0;
+}
+int ees_source_next(ees_source *s, ees_frame *out, ees_error *err) {
+    *out = (ees_frame){.kind = EES_FRAME_JPEG, .data = {&synthetic}, .bytes = sizeof synthetic, .release = keep};
+    return 0;
+}
+void ees_source_close(ees_source *s) {}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* A stand-in for the stages layer: units that only compute a number from the frame, so that the engine's promises
+ * (order, exactly once, same answer under every plan) can be tested without a network, fast, under ThreadSanitizer. */
+#ifndef EES_TESTS_FAKE_MODEL_H
+#define EES_TESTS_FAKE_MODEL_H
+
+#include "eestream/model.h"
+#include "stages/stage.h"
+
+enum { FAKE_BLOCKS = 6, FAKE_EXITS = 2, FAKE_UNITS = 2 + 2 * FAKE_BLOCKS + FAKE_EXITS + 1, FAKE_CLASSES = 4 };
+
+/* What a test frame's bytes say. Pushed as EES_FRAME_JPEG. */
+struct fake_frame {
+    uint32_t number;
+    uint8_t exit;       /* 0 .. FAKE_EXITS */
+    uint8_t fails_at;   /* unit that fails, 255: none */
+};
+
+struct ees_model {
+    ees_model_info info;
+    ees_unit_info units[FAKE_UNITS];
+    char names[FAKE_UNITS][24];
+    uint64_t unit_work_ns; /* each unit computes this long */
+    bool jitter;           /* units yield or sleep at random, seeded by frame and unit */
+};
+
+/* ingest, embed, 6 x (attn, mlp), exits after blocks 2 and 4, final */
+struct ees_model *fake_model_new(uint64_t unit_work_ns, bool jitter);
+void fake_model_free(struct ees_model *m);
+
+/* The one number a frame must carry when it leaves at `exit`. */
+float fake_answer(uint32_t number, unsigned exit);
+
+#endif
