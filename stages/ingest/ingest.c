@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Frames of any kind to patches: works out how a picture of this size maps to the model's input, and feeds the resampler
- * the rows it needs. One object a worker; its buffers grow to the largest frame seen and are then reused. */
+/* Frames of any kind to patches: works out how a picture of this size maps to the model's input, and feeds the
+ * resampler the rows it needs. One object a worker; its buffers grow to the largest frame seen and are then reused. */
 #include "stages/ingest/ingest.h"
 
 #include <string.h>
@@ -103,21 +103,38 @@ static int check_size(const struct ees__ingest *ingest, unsigned height, unsigne
     return 0;
 }
 
-/* Start the resampler on rows of (height, width) pixels that show a picture of (full_h, full_w): the same, unless it was
- * decoded at a smaller scale. */
-static int begin_rows(struct ees__ingest *ingest, unsigned height, unsigned width, unsigned full_h, unsigned full_w,
-                      float *patches, ees_error *err) {
+/* Start the resampler on rows of a picture of (height, width), decoded at `scale` eighths: `n_rows` of `n_columns`. */
+static int begin_rows(struct ees__ingest *ingest, unsigned height, unsigned width, unsigned scale, unsigned n_rows,
+                      unsigned n_columns, float *patches, ees_error *err) {
     const struct ees__preproc *preproc = &ingest->preproc;
+    const unsigned crop_h = ingest->resample.height, crop_w = ingest->resample.width;
+    const bool half_even = preproc->crop_round_half_even;
     uint64_t resized_h, resized_w;
-    resized_size(preproc, full_h, full_w, &resized_h, &resized_w);
+    resized_size(preproc, height, width, &resized_h, &resized_w);
     EES_TRY(check_uncropped(ingest, resized_h, resized_w, err));
-    unsigned crop_h = ingest->resample.height, crop_w = ingest->resample.width;
-    bool half_even = preproc->crop_round_half_even;
-    struct ees__axis_shape rows = {height, crop_h, resized_h, crop_offset(resized_h, crop_h, half_even),
-                                   preproc->filter};
-    struct ees__axis_shape columns = {width, crop_w, resized_w, crop_offset(resized_w, crop_w, half_even),
-                                      preproc->filter};
+    struct ees__axis_shape rows = {
+        .n_in = n_rows,
+        .n = crop_h,
+        .length = (double)height * scale / EES__JPEG_SCALE_ONE,
+        .n_resized = resized_h,
+        .offset = crop_offset(resized_h, crop_h, half_even),
+        .filter = preproc->filter,
+    };
+    struct ees__axis_shape columns = {
+        .n_in = n_columns,
+        .n = crop_w,
+        .length = (double)width * scale / EES__JPEG_SCALE_ONE,
+        .n_resized = resized_w,
+        .offset = crop_offset(resized_w, crop_w, half_even),
+        .filter = preproc->filter,
+    };
     return ees__resample_begin(&ingest->resample, &rows, &columns, patches, err);
+}
+
+/* The same for a picture that comes as it is. */
+static int begin_frame(struct ees__ingest *ingest, const ees_frame *frame, float *patches, ees_error *err) {
+    return begin_rows(ingest, frame->height_px, frame->width_px, EES__JPEG_SCALE_ONE, frame->height_px, frame->width_px,
+                      patches, err);
 }
 
 static int reserve_buffer(struct ees__ingest *ingest, size_t bytes, ees_error *err) {
@@ -144,9 +161,8 @@ static unsigned pick_scale(const struct ees__ingest *ingest, unsigned height, un
     uint64_t resized_h, resized_w;
     resized_size(&ingest->preproc, height, width, &resized_h, &resized_w);
     unsigned scale = 1;
-    while (scale < EES__JPEG_SCALE_ONE &&
-           ((uint64_t)height * scale < resized_h * EES__JPEG_SCALE_ONE ||
-            (uint64_t)width * scale < resized_w * EES__JPEG_SCALE_ONE))
+    while (scale < EES__JPEG_SCALE_ONE && ((uint64_t)height * scale < resized_h * EES__JPEG_SCALE_ONE ||
+                                           (uint64_t)width * scale < resized_w * EES__JPEG_SCALE_ONE))
         scale *= 2;
     return scale;
 }
@@ -166,14 +182,14 @@ static int feed_jpeg_rows(struct ees__ingest *ingest, unsigned height, size_t st
 
 static int run_jpeg(struct ees__ingest *ingest, const ees_frame *frame, float *patches, unsigned *n_warnings,
                     ees_error *err) {
-    unsigned full_w, full_h, width, height;
-    EES_TRY(ees__jpeg_begin(ingest->jpeg, frame->data[0], frame->bytes, &full_w, &full_h, err));
-    unsigned scale = pick_scale(ingest, full_h, full_w);
-    EES_TRY(ees__jpeg_start(ingest->jpeg, scale, &width, &height, err));
-    size_t stride = row_bytes(width);
+    unsigned width, height, n_columns, n_rows;
+    EES_TRY(ees__jpeg_begin(ingest->jpeg, frame->data[0], frame->bytes, &width, &height, err));
+    unsigned scale = pick_scale(ingest, height, width);
+    EES_TRY(ees__jpeg_start(ingest->jpeg, scale, &n_columns, &n_rows, err));
+    size_t stride = row_bytes(n_columns);
     EES_TRY(reserve_buffer(ingest, stride * EES__JPEG_ROWS_PER_READ, err));
-    EES_TRY(begin_rows(ingest, height, width, full_h, full_w, patches, err));
-    EES_TRY(feed_jpeg_rows(ingest, height, stride, err));
+    EES_TRY(begin_rows(ingest, height, width, scale, n_rows, n_columns, patches, err));
+    EES_TRY(feed_jpeg_rows(ingest, n_rows, stride, err));
     return ees__jpeg_finish(ingest->jpeg, n_warnings, err);
 }
 
@@ -189,7 +205,7 @@ static int run_rgb24(struct ees__ingest *ingest, const ees_frame *frame, float *
         return EES_FAIL(err, EES_EINVAL, "RGB24 frame: stride %zu is less than a row of %u pixels", frame->stride[0],
                         frame->width_px);
     EES_TRY(reserve_buffer(ingest, row_bytes(frame->width_px), err));
-    EES_TRY(begin_rows(ingest, frame->height_px, frame->width_px, frame->height_px, frame->width_px, patches, err));
+    EES_TRY(begin_frame(ingest, frame, patches, err));
     const struct ees__axis *rows = &ingest->resample.rows, *columns = &ingest->resample.columns;
     for (unsigned y = rows->first_in; y < rows->end_in; y++) {
         const uint8_t *rgb = (const uint8_t *)frame->data[0] + y * frame->stride[0];
@@ -205,8 +221,8 @@ static int check_planes(const ees_frame *frame, ees_error *err) {
                         frame->chroma_shift_y);
     size_t chroma_width = ((size_t)frame->width_px + (1u << frame->chroma_shift_x) - 1) >> frame->chroma_shift_x;
     if (!frame->data[0] || frame->stride[0] < frame->width_px)
-        return EES_FAIL(err, EES_EINVAL, "YUV frame: luma stride %zu is less than a row of %u pixels",
-                        frame->stride[0], frame->width_px);
+        return EES_FAIL(err, EES_EINVAL, "YUV frame: luma stride %zu is less than a row of %u pixels", frame->stride[0],
+                        frame->width_px);
     if (frame->data[1] && (!frame->data[2] || frame->stride[1] < chroma_width || frame->stride[2] < chroma_width))
         return EES_FAIL(err, EES_EINVAL, "YUV frame: chroma strides %zu, %zu are less than a row of %zu samples",
                         frame->stride[1], frame->stride[2], chroma_width);
@@ -219,17 +235,17 @@ static int run_yuv(struct ees__ingest *ingest, const ees_frame *frame, float *pa
     EES_TRY(ees__yuv_coefs_set(&coefs, frame->yuv_matrix, frame->yuv_full_range, err));
     size_t pixels = row_bytes(frame->width_px);
     EES_TRY(reserve_buffer(ingest, pixels + 2 * (size_t)frame->width_px, err));
-    EES_TRY(begin_rows(ingest, frame->height_px, frame->width_px, frame->height_px, frame->width_px, patches, err));
+    EES_TRY(begin_frame(ingest, frame, patches, err));
     const struct ees__axis *rows = &ingest->resample.rows, *columns = &ingest->resample.columns;
     unsigned shift = frame->chroma_shift_x;
     unsigned first = columns->first_in >> shift << shift; /* a chroma sample's first pixel */
     for (unsigned y = rows->first_in; y < rows->end_in; y++) {
         const uint8_t *plane[3];
         for (int i = 0; i < 3; i++)
-            plane[i] = frame->data[i] ? (const uint8_t *)frame->data[i] +
-                                            (i ? y >> frame->chroma_shift_y : y) * frame->stride[i] +
-                                            (i ? first >> shift : first)
-                                      : NULL;
+            plane[i] = frame->data[i]
+                           ? (const uint8_t *)frame->data[i] + (i ? y >> frame->chroma_shift_y : y) * frame->stride[i] +
+                                 (i ? first >> shift : first)
+                           : NULL;
         ingest->yuv_row(&coefs, plane[0], plane[1], plane[2], shift, columns->end_in - first, ingest->buffer + pixels,
                         ingest->buffer + (size_t)first * EES__PX_BYTES);
         ees__resample_row(&ingest->resample, y, ingest->buffer);

@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/fail.h"
 #include "common/mem.h"
@@ -29,7 +30,7 @@ struct ees__jpeg {
     struct jpeg_source_mgr source;
     struct jpeg_progress_mgr progress;
     struct ees__jpeg_memory memory;
-    jmp_buf escape;         /* set by each entry: libjpeg's fatal errors land there */
+    jmp_buf escape; /* set by each entry: libjpeg's fatal errors land there */
     uint64_t max_pixels;
     uint64_t work, max_work; /* coefficient blocks read while a multi-scan file is taken in */
     bool taking_in;
@@ -155,16 +156,27 @@ static int check_header(struct ees__jpeg *jpeg, ees_error *err) {
     return 0;
 }
 
+/* Get ready for a picture, whatever became of the last one. No table of it may be used: libjpeg keeps them for
+ * abbreviated files, but a picture must not depend on its neighbours. */
+static void reset(struct ees__jpeg *jpeg) {
+    struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
+    jpeg_abort_decompress(cinfo);
+    memset(cinfo->quant_tbl_ptrs, 0, sizeof cinfo->quant_tbl_ptrs);
+    memset(cinfo->dc_huff_tbl_ptrs, 0, sizeof cinfo->dc_huff_tbl_ptrs);
+    memset(cinfo->ac_huff_tbl_ptrs, 0, sizeof cinfo->ac_huff_tbl_ptrs);
+    cinfo->image_width = cinfo->image_height = cinfo->output_scanline = 0;
+    jpeg->memory.failure = 0;
+    jpeg->work = 0;
+    jpeg->taking_in = false;
+}
+
 int ees__jpeg_begin(struct ees__jpeg *jpeg, const void *data, size_t bytes, unsigned *width, unsigned *height,
                     ees_error *err) {
     if (bytes == 0)
         return EES_FAIL(err, EES_EDAMAGED, "JPEG: no data");
+    reset(jpeg);
     jpeg->source.next_input_byte = data;
     jpeg->source.bytes_in_buffer = bytes;
-    jpeg->memory.failure = 0;
-    jpeg->work = 0;
-    jpeg->cinfo.image_width = jpeg->cinfo.image_height = jpeg->cinfo.output_scanline = 0;
-    jpeg_abort_decompress(&jpeg->cinfo); /* the caller may have dropped the last picture half way */
     if (setjmp(jpeg->escape))
         return give_up(jpeg, err);
     jpeg_read_header(&jpeg->cinfo, TRUE);

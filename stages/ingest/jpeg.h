@@ -10,9 +10,9 @@
 #include "eestream/error.h"
 
 enum {
-    EES__JPEG_SCALE_ONE = 8,      /* sizes are eighths of the full one */
-    EES__JPEG_ROWS_PER_READ = 4,  /* most rows ees__jpeg_read() gives at once */
-    EES__JPEG_MAX_SCANS = 500,    /* what libturbojpeg's TJFLAG_LIMITSCANS and NVIDIA DALI allow */
+    EES__JPEG_SCALE_ONE = 8,     /* sizes are eighths of the full one */
+    EES__JPEG_ROWS_PER_READ = 4, /* most rows ees__jpeg_read() gives at once */
+    EES__JPEG_MAX_SCANS = 500,   /* what libturbojpeg's TJFLAG_LIMITSCANS and NVIDIA DALI allow */
 };
 
 struct ees__jpeg;

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* libjpeg's memory manager for the image pool, by the public struct jpeg_memory_mgr: bump allocation in one block. What
- * does not fit in the block is allocated beside it and given back after the image; the block then grows to what that
- * image needed, up to KEEP_BYTES, so that one large picture does not hold its memory for ever.
+/* A memory manager for libjpeg, by the public struct jpeg_memory_mgr: bump allocation in one block. What does not fit
+ * in the block is allocated beside it and given back after the image; the block then grows to what that image needed,
+ * up to KEEP_BYTES, so that one large picture does not hold its memory for ever.
+ *
+ * Pools are not told apart: once the decompressor exists, the only permanent objects libjpeg makes are quantisation and
+ * Huffman tables. Those must not outlive a picture (a damaged one would be decoded with the tables of the one before).
  *
  * Coefficient arrays (progressive and multi-scan files) are held in memory whole: there is no backing store, the limit
  * stands in its place. Sample arrays with backing store only occur with two-pass colour quantisation, which is never
@@ -77,15 +80,8 @@ static void *alloc_image(j_common_ptr cinfo, size_t bytes, bool zeroed) {
     return p;
 }
 
-static void *alloc_small(j_common_ptr cinfo, int pool, size_t bytes) {
-    if (pool != JPOOL_IMAGE)
-        return get_memory(cinfo)->original.alloc_small(cinfo, pool, bytes);
-    return alloc_image(cinfo, bytes, false);
-}
-
-static void *alloc_large(j_common_ptr cinfo, int pool, size_t bytes) {
-    if (pool != JPOOL_IMAGE)
-        return get_memory(cinfo)->original.alloc_large(cinfo, pool, bytes);
+static void *alloc_bytes(j_common_ptr cinfo, int pool, size_t bytes) {
+    (void)pool;
     return alloc_image(cinfo, bytes, false);
 }
 
@@ -102,23 +98,19 @@ static void *alloc_rows(j_common_ptr cinfo, size_t row_bytes, JDIMENSION n_rows,
 }
 
 static JSAMPARRAY alloc_sarray(j_common_ptr cinfo, int pool, JDIMENSION samples_per_row, JDIMENSION n_rows) {
-    if (pool != JPOOL_IMAGE)
-        return get_memory(cinfo)->original.alloc_sarray(cinfo, pool, samples_per_row, n_rows);
+    (void)pool;
     return alloc_rows(cinfo, ees__round_up((size_t)samples_per_row * sizeof(JSAMPLE), ALIGN_BYTES), n_rows, false);
 }
 
 static JBLOCKARRAY alloc_barray(j_common_ptr cinfo, int pool, JDIMENSION blocks_per_row, JDIMENSION n_rows) {
-    if (pool != JPOOL_IMAGE)
-        return get_memory(cinfo)->original.alloc_barray(cinfo, pool, blocks_per_row, n_rows);
+    (void)pool;
     return alloc_rows(cinfo, (size_t)blocks_per_row * sizeof(JBLOCK), n_rows, false);
 }
 
 static jvirt_barray_ptr request_virt_barray(j_common_ptr cinfo, int pool, boolean pre_zero, JDIMENSION blocks_per_row,
                                             JDIMENSION n_rows, JDIMENSION max_access) {
     struct ees__jpeg_memory *memory = get_memory(cinfo);
-    (void)pre_zero; /* zeroed always: an array is never read where it was not written */
-    if (pool != JPOOL_IMAGE)
-        ERREXIT1(cinfo, JERR_BAD_POOL_ID, pool);
+    (void)pool, (void)pre_zero; /* zeroed always: what was not written reads as 0 */
     jvirt_barray_ptr array = alloc_image(cinfo, sizeof *array, false);
     *array = (struct jvirt_barray_control){NULL, n_rows, blocks_per_row, max_access, memory->arrays};
     memory->arrays = array;
@@ -128,8 +120,8 @@ static jvirt_barray_ptr request_virt_barray(j_common_ptr cinfo, int pool, boolea
 static void realize_virt_arrays(j_common_ptr cinfo) {
     struct ees__jpeg_memory *memory = get_memory(cinfo);
     for (; memory->arrays; memory->arrays = memory->arrays->next)
-        memory->arrays->rows = alloc_rows(cinfo, (size_t)memory->arrays->blocks_per_row * sizeof(JBLOCK),
-                                          memory->arrays->n_rows, true);
+        memory->arrays->rows =
+            alloc_rows(cinfo, (size_t)memory->arrays->blocks_per_row * sizeof(JBLOCK), memory->arrays->n_rows, true);
     memory->original.realize_virt_arrays(cinfo);
 }
 
@@ -169,8 +161,8 @@ void ees__jpeg_memory_attach(struct ees__jpeg_memory *memory, j_decompress_ptr c
     memory->original = *methods;
     memory->max_bytes = max_bytes;
     cinfo->client_data = memory;
-    methods->alloc_small = alloc_small;
-    methods->alloc_large = alloc_large;
+    methods->alloc_small = alloc_bytes;
+    methods->alloc_large = alloc_bytes;
     methods->alloc_sarray = alloc_sarray;
     methods->alloc_barray = alloc_barray;
     methods->request_virt_barray = request_virt_barray;

@@ -36,7 +36,8 @@ void ees__patches_store_row(const struct ees__resample *r, unsigned y, const uin
 
 int ees__resample_init(struct ees__resample *r, const struct ees__preproc *preproc, unsigned height, unsigned width,
                        unsigned patch, ees_error *err) {
-    *r = (struct ees__resample){.height = height, .width = width, .patch = patch, .kernels = ees__resample_kernels_pick()};
+    *r = (struct ees__resample){
+        .height = height, .width = width, .patch = patch, .kernels = ees__resample_kernels_pick()};
     fill_table(preproc, r->table);
     r->window.row_bytes = ees__round_up((size_t)width * EES__PX_BYTES, EES__STRIP_BYTES);
     r->out_row = ees__calloc_aligned(1, r->window.row_bytes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Rows of a picture in, a normalised patch matrix out: Pillow's two-pass resize to the bit, computed row by row and only
- * where the crop looks.
+/* Rows of a picture in, a normalised patch matrix out: Pillow's two-pass resize to the bit, computed row by row and
+ * only where the crop looks.
  *
  *      row (R,G,B,x) -> horizontal pass -> window of short rows -> vertical pass -> table -> patches
  *

@@ -49,8 +49,7 @@ AVX2 static inline void clip_store(const __m256i sum[4], uint8_t *out) {
     _mm256_storeu_si256((__m256i *)out, bytes);
 }
 
-AVX2 static void resize_rows(const struct ees__axis *axis, const struct ees__window *window, unsigned i,
-                             uint8_t *out) {
+AVX2 static void resize_rows(const struct ees__axis *axis, const struct ees__window *window, unsigned i, uint8_t *out) {
     const int32_t *weights = axis->weights + (size_t)i * axis->stride;
     const unsigned count = axis->count[i], first_slot = axis->first[i] % window->n_rows;
     for (size_t x = 0; x < window->row_bytes; x += EES__STRIP_BYTES) {

@@ -32,7 +32,7 @@ struct stretched {
 static struct stretched stretch_filter(const struct ees__axis_shape *shape) {
     struct stretched s;
     s.function = shape->filter == EES__FILTER_BICUBIC ? keys_cubic : triangle;
-    s.scale = (double)shape->n_in / (double)shape->n_resized;
+    s.scale = shape->length / (double)shape->n_resized;
     double stretch = s.scale < 1.0 ? 1.0 : s.scale;
     s.support = (shape->filter == EES__FILTER_BICUBIC ? 2.0 : 1.0) * stretch;
     s.inverse_stretch = 1.0 / stretch;
@@ -80,8 +80,8 @@ static int reserve(struct ees__axis *axis, size_t n, size_t n_weights, ees_error
 }
 
 static bool is_same_shape(const struct ees__axis_shape *a, const struct ees__axis_shape *b) {
-    return a->n_in == b->n_in && a->n == b->n && a->n_resized == b->n_resized && a->offset == b->offset &&
-           a->filter == b->filter;
+    return a->n_in == b->n_in && a->n == b->n && a->length == b->length && a->n_resized == b->n_resized &&
+           a->offset == b->offset && a->filter == b->filter;
 }
 
 /* Fill ranges and weights; rows of padding positions stay empty. */

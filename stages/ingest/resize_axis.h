@@ -10,13 +10,16 @@
 
 enum {
     EES__WEIGHT_BITS = 22,
-    EES__MAX_SIDE = 65535, /* a picture's side, JPEG's own limit: bounds the tables, and sums of weights stay in int32 */
+    EES__MAX_SIDE =
+        65535, /* a picture's side, JPEG's own limit: bounds the tables, and sums of weights stay in int32 */
 };
 
 /* What is asked for: `n_in` samples are resized to `n_resized`, of which `n` positions from `offset` on are kept.
- * Positions outside the resized line (offset < 0 or too far) are padding and come out as 0. */
+ * Positions outside the resized line (offset < 0 or too far) are padding and come out as 0. `length` is n_in, or less
+ * when the picture ends within the last sample, as one decoded at a smaller scale does. */
 struct ees__axis_shape {
     unsigned n_in, n;
+    double length;
     uint64_t n_resized;
     int64_t offset;
     enum ees__filter filter;

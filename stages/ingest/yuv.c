@@ -93,8 +93,8 @@ static void yuv_row_base(const struct ees__yuv_coefs *coefs, const uint8_t *y, c
 
 #if defined(__x86_64__)
 __attribute__((target("avx2"))) static void yuv_row_avx2(const struct ees__yuv_coefs *coefs, const uint8_t *y,
-                                                         const uint8_t *u, const uint8_t *v, unsigned shift,
-                                                         unsigned n, uint8_t *scratch, uint8_t *out) {
+                                                         const uint8_t *u, const uint8_t *v, unsigned shift, unsigned n,
+                                                         uint8_t *scratch, uint8_t *out) {
     yuv_row(coefs, y, u, v, shift, n, scratch, out);
 }
 #endif
