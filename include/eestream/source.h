@@ -10,6 +10,7 @@
  *    'frames/f_*.jpg'     a glob, as one source
  *    -                    stdin: MJPEG, concatenated JPEGs or Y4M, told by its first bytes;
  *                         with ees_source_options.raw: packed RGB
+ *    synthetic:640x480    made-up JPEGs for benchmarks; ",frames=N" after it: how many (300)
  *    anything else        through libav (mp4, mkv, ...), when the build has it
  *
  *  The kind is told by content first, by name second. Frames come in file order, each exactly once. */
@@ -43,8 +44,8 @@ typedef struct ees_source_options {
 /** What is known when a source was opened. Strings live as long as the source. */
 typedef struct ees_source_info {
     const char *name;    /**< as given to ees_source_open() */
-    const char *kind;    /**< "avi", "mjpeg", "images", "y4m", "raw", "libav" */
-    const char *backend; /**< "io_uring", "pread", "stream" (a pipe) or "libav" */
+    const char *kind;    /**< "avi", "mjpeg", "images", "y4m", "raw", "libav", "synthetic" */
+    const char *backend; /**< "io_uring", "pread", "stream" (a pipe), "libav" or "none" */
     double fps;          /**< 0: unknown */
     int64_t n_frames;    /**< as the container claims, -1: unknown. Never trusted for allocation */
     uint32_t width_px, height_px; /**< 0: unknown */
