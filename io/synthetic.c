@@ -2,6 +2,7 @@
 /* "synthetic:WIDTHxHEIGHT[,frames=N]": JPEGs made up on the spot, for benchmarks and cost measurements without a file. A
  * few different pictures (smooth gradients with texture, so that decoding costs about what a photo's does) are encoded at
  * open and handed out in turn. */
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,34 +54,51 @@ static void paint_row(const struct synthetic *s, unsigned idx, unsigned y, JSAMP
         }
 }
 
-/* Memory is libjpeg's to exit on when it runs out: it only ever encodes here, at open, a picture of bounded size. */
-static int encode_picture(const struct synthetic *s, unsigned idx, struct ees__frame_buf *buf) {
+/* libjpeg's encoder and where it jumps when it fails, which here means out of memory. */
+struct encoder {
     struct jpeg_compress_struct c;
-    struct jpeg_error_mgr jerr;
-    unsigned char *bytes = NULL;
-    unsigned long n_bytes = 0;
-    JSAMPLE *row = ees__calloc_aligned(s->width, 3);
-    if (!row)
-        return EES_ENOMEM;
-    c.err = jpeg_std_error(&jerr);
-    jpeg_create_compress(&c);
-    jpeg_mem_dest(&c, &bytes, &n_bytes);
-    c.image_width = s->width;
-    c.image_height = s->height;
-    c.input_components = 3;
-    c.in_color_space = JCS_RGB;
-    jpeg_set_defaults(&c);
-    jpeg_set_quality(&c, QUALITY, TRUE);
-    jpeg_start_compress(&c, TRUE);
+    struct jpeg_error_mgr errors;
+    jmp_buf failed;
+    unsigned char *bytes;
+    unsigned long n_bytes;
+};
+
+static void jump_out(j_common_ptr c) { longjmp(((struct encoder *)c)->failed, 1); }
+
+static void encode_rows(const struct synthetic *s, unsigned idx, struct encoder *e, JSAMPLE *row) {
+    struct jpeg_compress_struct *c = &e->c;
+    jpeg_create_compress(c);
+    jpeg_mem_dest(c, &e->bytes, &e->n_bytes);
+    c->image_width = s->width;
+    c->image_height = s->height;
+    c->input_components = 3;
+    c->in_color_space = JCS_RGB;
+    jpeg_set_defaults(c);
+    jpeg_set_quality(c, QUALITY, TRUE);
+    jpeg_start_compress(c, TRUE);
     for (unsigned y = 0; y < s->height; y++) {
         paint_row(s, idx, y, row);
-        jpeg_write_scanlines(&c, &row, 1);
+        jpeg_write_scanlines(c, &row, 1);
     }
-    jpeg_finish_compress(&c);
-    jpeg_destroy_compress(&c);
-    int rc = ees__frame_buf_append(buf, bytes, n_bytes);
-    free(bytes);
+    jpeg_finish_compress(c);
+}
+
+static int encode_picture(const struct synthetic *s, unsigned idx, struct ees__frame_buf *buf) {
+    struct encoder *e = ees__calloc_aligned(1, sizeof *e);
+    JSAMPLE *row = ees__calloc_aligned(s->width, 3);
+    volatile int rc = EES_ENOMEM; /* set after setjmp */
+    if (e && row) {
+        e->c.err = jpeg_std_error(&e->errors);
+        e->errors.error_exit = jump_out;
+        if (setjmp(e->failed) == 0) {
+            encode_rows(s, idx, e, row);
+            rc = ees__frame_buf_append(buf, e->bytes, e->n_bytes);
+        }
+        jpeg_destroy_compress(&e->c);
+        free(e->bytes);
+    }
     ees__free(row);
+    ees__free(e);
     return rc;
 }
 
