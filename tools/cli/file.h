@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* Small whole files: counts, truth tables, policies. */
+#ifndef EES_CLI_FILE_H
+#define EES_CLI_FILE_H
+
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include "eestream/error.h"
+
+/* Read a file of at most `max` bytes; a NUL follows the last. @return 0 and a buffer to free(); code on failure */
+int file_read(const char *path, size_t max, int code, char **text, size_t *n, ees_error *err);
+
+/* Parse a whole file as JSON. @return 0; `code` naming line and column */
+int file_read_json(const char *path, int code, json_t **out, ees_error *err);
+
+/* Write JSON to a new file ("-": stdout), one trailing newline. @return 0; EES_EOUTPUT */
+int file_write_json(const char *path, const json_t *json, ees_error *err);
+
+#endif

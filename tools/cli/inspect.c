@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* `eestream inspect`: what a model is, unit by unit. */
+#include "tools/cli/file.h"
+#include "tools/cli/summary.h"
+#include "tools/cli/verbs.h"
+
+static void print_model(const ees_model_info *m) {
+    printf("model       %s (%s), kernels %s\n", m->name, m->family, m->kernels);
+    printf("input       %ux%u px, patches of %u px, %u tokens\n", m->image_width_px, m->image_height_px, m->patch_px,
+           m->n_tokens);
+    printf("network     %u blocks, width %u, %u heads, MLP %u, %u classes, norm eps %g\n", m->n_blocks, m->n_channels,
+           m->n_heads, m->mlp_width, m->n_classes, m->norm_eps);
+    printf("parameters  %.2f M\n", (double)m->n_params * 1e-6);
+    printf("memory      weights %.2f MiB, %.1f KiB a frame in flight, %.1f KiB a worker\n",
+           (double)m->weights_bytes / (1 << 20), (double)m->state_bytes / 1024, (double)m->scratch_bytes / 1024);
+}
+
+static void print_exits(const ees_model_info *m, const ees_policy_options *policy) {
+    char text[640];
+    policy_text(policy, text, sizeof text);
+    printf("policy      %s\n", text);
+    printf("exits       %u early", m->n_exits);
+    for (unsigned e = 0; e < m->n_exits; e++)
+        printf("%s%u:%s after block %u", e ? ", " : ": ", e, m->exits[e].head, m->exits[e].after_block);
+    putchar('\n');
+}
+
+static void print_units(const ees_model *model, const ees_model_info *m) {
+    double flops = 0;
+    size_t bytes = 0;
+    printf("\nunit  name                      block  exit      MFLOP  weights KiB\n");
+    for (unsigned u = 0; u < m->n_units; u++) {
+        const ees_unit_info *unit = ees_model_get_unit(model, u);
+        char exit_text[16] = "-";
+        if (unit->exit_idx >= 0)
+            snprintf(exit_text, sizeof exit_text, "%d", unit->exit_idx);
+        printf("%4u  %-25s %5u  %4s %10.2f %12.1f\n", u, unit->name, unit->block, exit_text, unit->flops * 1e-6,
+               (double)unit->weights_bytes / 1024);
+        flops += unit->flops;
+        bytes += unit->weights_bytes;
+    }
+    printf("      all units, every head                   %10.2f %12.1f\n", flops * 1e-6, (double)bytes / 1024);
+}
+
+static json_t *units_json(const ees_model *model, const ees_model_info *m) {
+    json_t *units = json_array();
+    for (unsigned u = 0; u < m->n_units; u++) {
+        const ees_unit_info *unit = ees_model_get_unit(model, u);
+        json_array_append_new(units, json_pack("{s:s, s:i, s:i, s:f, s:I}", "name", unit->name, "block", (int)unit->block,
+                                               "exit", unit->exit_idx, "flops", unit->flops, "weights_bytes",
+                                               (json_int_t)unit->weights_bytes));
+    }
+    return units;
+}
+
+static json_t *model_json(const ees_model *model, const ees_model_info *m, const ees_policy_options *policy) {
+    json_t *exits = json_array(), *thresholds = json_array();
+    for (unsigned e = 0; e < m->n_exits; e++)
+        json_array_append_new(exits, json_pack("{s:i, s:s}", "after_block", (int)m->exits[e].after_block, "head",
+                                               m->exits[e].head));
+    for (unsigned i = 0; i < policy->n_thresholds; i++)
+        json_array_append_new(thresholds, json_real((double)policy->thresholds[i]));
+    return json_pack("{s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I, s:I, s:I, s:I, "
+                     "s:{s:s, s:o, s:i}, s:o, s:o}",
+                     "name", m->name, "family", m->family, "kernels", m->kernels, "input_px", (int)m->image_width_px,
+                     (int)m->image_height_px, "patch_px", (int)m->patch_px, "tokens", (int)m->n_tokens, "width",
+                     (int)m->n_channels, "heads", (int)m->n_heads, "mlp_width", (int)m->mlp_width, "blocks",
+                     (int)m->n_blocks, "classes", (int)m->n_classes, "norm_eps", m->norm_eps, "parameters",
+                     (json_int_t)m->n_params, "weights_bytes", (json_int_t)m->weights_bytes, "state_bytes",
+                     (json_int_t)m->state_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes, "policy", "name",
+                     policy->name ? policy->name : "none", "thresholds", thresholds, "patience", (int)policy->patience,
+                     "exits", exits, "units", units_json(model, m));
+}
+
+static int inspect(const struct options *o, const ees_model *model, ees_error *err) {
+    const ees_model_info *info = ees_model_get_info(model);
+    ees_policy_options asked, policy;
+    CLI_TRY(options_policy(o, &asked, err));
+    CLI_TRY(ees_policy_resolve(model, &asked, &policy, err));
+    if (o->format == REPORT_JSON) {
+        json_t *json = model_json(model, info, &policy);
+        int rc = file_write_json("-", json, err);
+        json_decref(json);
+        return rc;
+    }
+    print_model(info);
+    print_exits(info, &policy);
+    print_units(model, info);
+    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+}
+
+enum exit_code verb_inspect(const struct options *o) {
+    struct options with_dir = *o;
+    ees_error err = {0};
+    ees_model *model = NULL;
+    if (o->n_inputs > 1)
+        CLI_FAIL(&err, EES_EINVAL, "inspect takes one model folder, %zu are given", o->n_inputs);
+    if (o->n_inputs == 1)
+        with_dir.model_dir = o->inputs[0];
+    if (!err.code && options_open_model(&with_dir, o->arch, &model, &err) == 0)
+        inspect(o, model, &err);
+    ees_model_close(model);
+    return err.code ? leave_with(&err, o->verbose) : EXIT_DONE;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* What the user asked for. options.c holds the one table that parsing, defaults and help come from. */
+#ifndef EES_CLI_OPTIONS_H
+#define EES_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "eestream/eestream.h"
+
+enum verb_id {
+    VERB_RUN = 1 << 0,
+    VERB_BENCH = 1 << 1,
+    VERB_PLAN = 1 << 2,
+    VERB_INSPECT = 1 << 3,
+    VERB_VERIFY = 1 << 4,
+    VERB_DEMO = 1 << 5,
+    VERB_DOCTOR = 1 << 6,
+    VERB_HELP = 1 << 7,
+};
+
+enum report_format { REPORT_TEXT, REPORT_JSON };
+enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON };
+
+struct number_list {
+    double values[EES_MAX_EXITS + 1];
+    unsigned n;
+};
+
+struct options {
+    enum verb_id verb;
+    char **inputs; /* positional arguments: into argv */
+    size_t n_inputs;
+
+    bool help, quiet, verbose, strict;
+    /* model */
+    const char *model_dir, *arch, *kernels;
+    bool allow_nonfinite;
+    int decode; /* enum ees_decode */
+    unsigned max_pixels;
+    /* engine */
+    unsigned n_workers, n_slots;
+    bool no_pin;
+    const char *plan;
+    /* policy */
+    const char *policy;
+    struct number_list thresholds;
+    unsigned patience;
+    bool full_depth;
+    const char *replay_path, *replay_run;
+    struct number_list exit_share;
+    /* input */
+    int io; /* enum ees_io_backend */
+    const char *raw;
+    double raw_fps;
+    unsigned limit;
+    const char *truth_path;
+    /* output */
+    const char *out_path, *summary_path, *progress;
+    int format; /* the verb's own enum */
+    bool logits;
+    bool explain, unit_table;
+    /* bench */
+    const char *bench_input;
+    unsigned n_frames, n_reps;
+    double min_time_s;
+    /* verify */
+    const char *expect_inputs, *expect_outputs, *expect_policies;
+};
+
+/* Parse the arguments after the verb. Defaults are filled in first.
+ * @return 0; EES_EINVAL with the option, its value and what is allowed in err; EES_ENOMEM */
+int options_parse(struct options *o, enum verb_id verb, int argc, char **argv, ees_error *err);
+void options_fini(struct options *o);
+
+/* The option list of a verb, as `eestream help VERB` prints it. */
+void options_print_help(FILE *out, enum verb_id verb);
+
+/* The nearest of NULL-terminated `names` to a mistyped word, NULL when none is near. */
+const char *nearest_name(const char *word, const char *const *names);
+
+/* What every verb does with a model: open --model, --arch or the embedded one; fill engine and policy options. */
+int options_open_model(const struct options *o, const char *arch, ees_model **out, ees_error *err);
+int options_policy(const struct options *o, ees_policy_options *out, ees_error *err);
+void options_source(const struct options *o, ees_source_options *out);
+
+#endif
