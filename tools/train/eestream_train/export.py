@@ -28,8 +28,8 @@ without a download. Files: LGViT's `config.json` and tensor names.
 
 | | |
 |---|---|
-| structure | ViT, {n_layers} blocks, C = {hidden_size}, {n_heads} heads, MLP {intermediate_size}, input \
-{image_size}x{image_size}, patch {patch_size}, {tokens} tokens |
+| structure | ViT, {n_layers} blocks, C = {hidden_size}, {n_heads} heads, MLP {intermediate_size}, \
+input {image_size}x{image_size}, patch {patch_size}, {tokens} tokens |
 | exits | after blocks {exits}: {heads} |
 | parameters | {parameters:,} |
 | classes | {classes} |
@@ -38,8 +38,8 @@ without a download. Files: LGViT's `config.json` and tensor names.
 Rendered by `tools/train` (`eestream_train.world`): one object a frame, its class given by its
 outline alone. Colour, texture, size, place, angle, mirroring, tilt, light, clutter, thin covering
 strokes, defocus, motion blur and sensor noise are drawn independently of the class; a difficulty in
-[0, 1] scales them. Frames are 320x240, pass through a JPEG of quality 70-95 and the preprocessing of
-`preprocessor_config.json`. {n_train} training frames; no foreign images.
+[0, 1] scales them. Frames are 320x240, pass through a JPEG of quality 70-95 and the preprocessing
+of `preprocessor_config.json`. {n_train} training frames; no foreign images.
 
 ## Recipe
 LGViT's two stages. Stage 1, `alternating_weighted`: {steps1} steps. {stage2} AdamW, batch 128,

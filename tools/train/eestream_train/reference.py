@@ -105,8 +105,8 @@ def write(directory: Path, model: EarlyExitViT, threshold: list[float]) -> None:
             "prediction": answer.argmax(axis=-1).astype(np.int32),
             "score": _score(case, answer)}
         expected |= {f"policy.{case['id']}.{name}": value for name, value in results.items()}
-        case |= {name: results[name].tolist() for name in ("exit_index", "blocks_run", "prediction")}
-        case["score"] = [round(float(s), 7) for s in results["score"]]
+        case |= {name: value.tolist() for name, value in results.items()}
+        case["score"] = [round(s, 7) for s in case["score"]]
         case["min_margin"] = round(float(
             policies.margins(case["policy"], logits, case.get("threshold")).min()), 5)
     save_file({"pixel_values": pixels}, directory / "inputs.safetensors")

@@ -61,7 +61,7 @@ def _gear() -> np.ndarray:
 
 
 def _drop() -> np.ndarray:
-    """A disc whose upper side is drawn out to a point: tangents from (0, -2.1) to the unit circle."""
+    """A disc with its upper side drawn out to a point: the tangents from there to the circle."""
     tip = 2.1
     touch = np.arcsin(1 / tip)
     angles = np.linspace(-touch, np.pi + touch, 60)

@@ -40,7 +40,8 @@ class Texture:
         return self._noise(*np.broadcast_shapes(u.shape, v.shape))
 
     def _noise(self, height: int, width: int) -> np.ndarray:
-        """Value noise: the grid enlarged so that one cell is half a period, cut to size."""
+        """Value noise: the grid enlarged so that one cell is half a period, cut to size. Fixed to
+        the picture, unlike the patterns given by formulas."""
         cell = self.period_px / 2
         box = (0, 0, min(self.grid.shape[1], width / cell), min(self.grid.shape[0], height / cell))
         image = Image.fromarray(self.grid, mode="F")

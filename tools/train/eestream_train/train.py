@@ -92,15 +92,16 @@ class Run:
         self.average = saved["average"]
         self.optimizer.load_state_dict(saved["optimizer"])
         with open(self.log_path, newline="") as file:
-            rows = [row for i, row in enumerate(csv.reader(file)) if i == 0 or int(row[0]) <= self.step]
+            rows = [row for row in csv.reader(file)
+                    if row[0] == "step" or int(row[0]) <= self.step]
         with open(self.log_path, "w", newline="") as file:
             csv.writer(file).writerows(rows)
 
     def save(self) -> None:
         """Write the checkpoint beside the old one, then rename: a kill leaves one of both whole."""
         temporary = self.path.with_suffix(".tmp")
-        torch.save({"step": self.step, "steps": self.options.steps, "model": self.model.state_dict(),
-                    "average": self.average, "optimizer": self.optimizer.state_dict()}, temporary)
+        torch.save({"step": self.step, "model": self.model.state_dict(), "average": self.average,
+                    "optimizer": self.optimizer.state_dict()}, temporary)
         os.replace(temporary, self.path)
 
     def train_step(self, images: np.ndarray, labels: np.ndarray) -> float:

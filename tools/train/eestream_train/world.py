@@ -171,15 +171,21 @@ def _covering(scene: Scene, mask: np.ndarray, radius: float, centre, amount: flo
             return
         cover = shapes.paint_mask([(polygon * radius + centre, 255)], width, height)
         hidden = float((cover * mask).sum() / mask.sum())
-        yield cover * np.float32(alpha * min(1.0, MAX_COVERED / N_COVERS / max(hidden, 1e-6))), colour
+        thin = min(1.0, MAX_COVERED / N_COVERS / max(hidden, 1e-6))
+        yield cover * np.float32(alpha * thin), colour
 
 
 def render(scene: Scene, time: float, difficulty: float, rng: np.random.Generator) -> np.ndarray:
     """Render one frame, uint8 RGB [240, 320, 3]. `rng` supplies the sensor noise only."""
     level = {name: difficulty * share for name, share in scene.share.items()}
-    back_a, back_b, obj_a, obj_b = scene.colours
+    frame = _background(scene, time, level)
+    _compose(frame, *_object_layer(scene, time, level))
+    return _camera(scene, frame, level, rng)
 
-    # Background: two colours mixed by a texture that drifts, then distractors.
+
+def _background(scene: Scene, time: float, level: dict[str, float]) -> np.ndarray:
+    """Two colours mixed by a texture that drifts, then distractors; float32 [240, 320, 3]."""
+    back_a, back_b = scene.colours[:2]
     u = np.arange(WIDTH, dtype=np.float32)[None] + np.float32(scene.drift[0] * time)
     v = np.arange(HEIGHT, dtype=np.float32)[:, None] + np.float32(scene.drift[1] * time)
     mix = (scene.background_texture.field(u, v) - np.float32(0.5))[..., None]
@@ -189,8 +195,12 @@ def render(scene: Scene, time: float, difficulty: float, rng: np.random.Generato
         alpha = float(np.clip(level["clutter"] * N_CLUTTER - index, 0, 1))
         if alpha > 0:
             _paint(frame, polygon + scene.drift * time, colour, 0.85 * alpha)
+    return frame
 
-    # Object and what covers it, on a patch with a margin for the smear.
+
+def _object_layer(scene: Scene, time: float, level: dict[str, float]):
+    """The object and what covers it as a square premultiplied RGBA patch, smeared by its motion,
+    and the patch's origin in the frame."""
     radius, centre, velocity = _placement(scene, time, level)
     exposure = _lerp(0.05, 1.0, level["motion"])
     margin = int(np.abs(velocity).max() * exposure / 2) + 3
@@ -202,25 +212,29 @@ def render(scene: Scene, time: float, difficulty: float, rng: np.random.Generato
     mask = shapes.paint_mask(
         [(points @ matrix.T + local, value) for points, value in shapes.outline(scene.class_id)],
         side, side)
-    inverse = np.linalg.inv(matrix) * radius
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
-    x, y = x - np.float32(local[0]), y - np.float32(local[1])
-    mix = scene.object_texture.field(
-        x * np.float32(inverse[0, 0]) + y * np.float32(inverse[0, 1]),
-        x * np.float32(inverse[1, 0]) + y * np.float32(inverse[1, 1]))[..., None]
-    back = (back_a + back_b) / 2
-    contrast = np.float32(_lerp(1.0, 0.55, level["contrast"]))
-    amount = np.float32(_lerp(0.1, 1.0, level["object_texture"]))
-    body = back + (obj_a - back) * contrast + (mix - np.float32(0.5)) * ((obj_b - obj_a) * amount)
+    body = _object_colours(scene, side, local, np.linalg.inv(matrix) * radius, level)
     layer = np.concatenate([body * mask[..., None], mask[..., None]], axis=2)
     for cover, colour in _covering(scene, mask, radius, local, level["cover"]):
         cover = cover[..., None]
         layer *= 1 - cover
         layer += np.append(colour, np.float32(1)) * cover
-    layer = _smear(layer, velocity, exposure)
-    _compose(frame, layer, origin)
+    return _smear(layer, velocity, exposure), origin
 
-    return _camera(scene, frame, level, rng)
+
+def _object_colours(scene: Scene, side: int, centre, inverse: np.ndarray,
+                    level: dict[str, float]) -> np.ndarray:
+    """The object's surface over the whole patch: its texture in its own coordinates, its colours
+    drawn towards the background's by the contrast."""
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
+    x, y = x - np.float32(centre[0]), y - np.float32(centre[1])
+    mix = scene.object_texture.field(
+        x * np.float32(inverse[0, 0]) + y * np.float32(inverse[0, 1]),
+        x * np.float32(inverse[1, 0]) + y * np.float32(inverse[1, 1]))[..., None]
+    back_a, back_b, obj_a, obj_b = scene.colours
+    back = (back_a + back_b) / 2
+    contrast = np.float32(_lerp(1.0, 0.55, level["contrast"]))
+    amount = np.float32(_lerp(0.1, 1.0, level["object_texture"]))
+    return back + (obj_a - back) * contrast + (mix - np.float32(0.5)) * ((obj_b - obj_a) * amount)
 
 
 def _compose(frame: np.ndarray, layer: np.ndarray, origin: np.ndarray) -> None:

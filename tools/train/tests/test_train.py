@@ -15,6 +15,7 @@ from eestream_train.model import Config, EarlyExitViT  # noqa: E402
 
 CONFIG = Config(4, image_size=32, hidden_size=32, n_heads=1, intermediate_size=64, n_layers=5,
                 exit_blocks=(1, 2, 3, 4))
+torch.set_num_threads(1)  # exact repeats, and no waiting for a busy second core
 OPTIONS = train.Options(stage=1, steps=12, batch=8, lr=2e-3, warmup=2, weight_decay=0.05, clip=1.0,
                         ema=0.9, strategy="alternating_weighted", alpha=0.3, eta=0.01, omega=0.01,
                         seed=3, bf16=False, eval_every=4)
