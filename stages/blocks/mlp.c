@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* Second half of a pre-LN block (spec 1.1): x += W2 gelu(W1 LN2(x) + b1) + b2. */
+#include "common/fail.h"
+#include "stages/blocks/blocks.h"
+#include "stages/loader.h"
+
+struct mlp {
+    struct ees__norm norm;
+    struct ees__linear fc1, fc2;
+    float eps;
+};
+
+static void close_mlp(void *self) {
+    struct mlp *m = self;
+    if (!m)
+        return;
+    ees__norm_close(&m->norm);
+    ees__linear_close(&m->fc1);
+    ees__linear_close(&m->fc2);
+    ees__free(m);
+}
+
+static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
+                    struct ees__op_cost *cost, ees_error *err) {
+    const struct ees__dims *d = loader->dims;
+    size_t t = d->n_tokens, c = d->n_channels, f = d->mlp_width;
+    struct mlp *m = ees__calloc_aligned(1, sizeof *m);
+    if (!m)
+        return EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
+    int rc = ees__load_norm(loader, prefix, "norm2", c, &m->norm, err);
+    if (rc == 0)
+        rc = ees__load_linear(loader, prefix, "mlp.fc1", EES_SHAPE(f, c), true, &m->fc1, err);
+    if (rc == 0)
+        rc = ees__load_linear(loader, prefix, "mlp.fc2", EES_SHAPE(c, f), true, &m->fc2, err);
+    if (rc < 0) {
+        close_mlp(m);
+        return rc;
+    }
+    m->eps = (float)d->norm_eps;
+    cost->scratch_floats = ees__piece_floats(t * c) + ees__piece_floats(t * f) +
+                           ees__max_size(loader->kernels->linear_scratch_floats(t, f, c),
+                                         loader->kernels->linear_scratch_floats(t, c, f));
+    cost->flops = 2.0 * 2.0 * (double)t * (double)c * (double)f;
+    *self = m;
+    return 0;
+}
+
+static void run_mlp(const void *self, const struct ees__run *run) {
+    const struct mlp *m = self;
+    const struct ees__dims *d = run->dims;
+    static const struct ees__post gelu = {.op = EES__POST_GELU}, add = {.op = EES__POST_ADD};
+    size_t t = d->n_tokens, c = d->n_channels, f = d->mlp_width;
+    float *scratch = run->scratch;
+    float *rows = ees__cut_piece(&scratch, t * c), *hidden = ees__cut_piece(&scratch, t * f);
+    run->kernels->layernorm(run->state, c, t, c, m->norm.gamma, m->norm.beta, m->eps, rows, c);
+    run->kernels->linear(&m->fc1, rows, c, t, hidden, f, &gelu, scratch);
+    run->kernels->linear(&m->fc2, hidden, f, t, run->state, c, &add, scratch);
+}
+
+const struct ees__op ees__block_mlp = {
+    .name = "mlp",
+    .open = open_mlp,
+    .run = run_mlp,
+    .close = close_mlp,
+};

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* Building the chain of units. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/fail.h"
+#include "stages/blocks/blocks.h"
+#include "stages/family.h"
+#include "stages/loader.h"
+#include "stages/model.h"
+
+struct chain {
+    struct ees_model *model;
+    struct ees__loader loader;
+    unsigned block; /* 1-based block being built, 0 before the first */
+};
+
+/* `prefix`: of the op's tensors. The rest names the unit. */
+__attribute__((format(printf, 7, 8))) static int append(struct chain *chain, const struct ees__op *op,
+                                                        const char *prefix, unsigned number, int exit_idx,
+                                                        ees_error *err, const char *name, ...) {
+    ees_model_info *info = &chain->model->info;
+    struct ees__unit *unit = &chain->model->units[info->n_units];
+    struct ees__op_cost cost = {0};
+    size_t bytes_before = chain->loader.n_packed_bytes;
+    if (op)
+        EES_TRY(op->open(&chain->loader, prefix, number, &unit->self, &cost, err));
+    unit->op = op;
+    va_list args;
+    va_start(args, name);
+    vsnprintf(unit->name, sizeof unit->name, name, args);
+    va_end(args);
+    unit->info = (ees_unit_info){
+        .name = unit->name,
+        .block = chain->block,
+        .exit_idx = exit_idx,
+        .flops = cost.flops,
+        .weights_bytes = chain->loader.n_packed_bytes - bytes_before,
+    };
+    info->n_units++;
+    info->scratch_bytes = ees__max_size(info->scratch_bytes, cost.scratch_floats * sizeof(float));
+    return 0;
+}
+
+static int append_block(struct chain *chain, ees_error *err) {
+    char prefix[24];
+    snprintf(prefix, sizeof prefix, "blk.%u", chain->block - 1);
+    EES_TRY(append(chain, &ees__block_attention, prefix, 0, -1, err, "block%u.attn", chain->block));
+    return append(chain, &ees__block_mlp, prefix, 0, -1, err, "block%u.mlp", chain->block);
+}
+
+static int append_exit(struct chain *chain, unsigned idx, const struct ees__exit *exit, ees_error *err) {
+    char prefix[24];
+    snprintf(prefix, sizeof prefix, "exit.%u", idx);
+    return append(chain, exit->head, prefix, exit->number, (int)idx, err, "exit%u.%s", idx, exit->name);
+}
+
+int ees__chain_open(struct ees_model *model, const struct ees__config *config, struct ees__weights *weights,
+                    ees_error *err) {
+    struct chain chain = {
+        .model = model,
+        .loader = {.weights = weights, .kernels = model->kernels, .dims = &model->dims},
+    };
+    unsigned next_exit = 0;
+    EES_TRY(append(&chain, NULL, "", 0, -1, err, "ingest"));
+    EES_TRY(append(&chain, &ees__block_embed, "embed", 0, -1, err, "embed"));
+    for (chain.block = 1; chain.block <= model->dims.n_blocks; chain.block++) {
+        EES_TRY(append_block(&chain, err));
+        if (next_exit < config->n_exits && config->exits[next_exit].after_block == chain.block) {
+            EES_TRY(append_exit(&chain, next_exit, &config->exits[next_exit], err));
+            next_exit++;
+        }
+    }
+    chain.block = (unsigned)model->dims.n_blocks;
+    EES_TRY(append(&chain, &ees__block_final, "", 0, (int)config->n_exits, err, "final"));
+    model->info.n_params = chain.loader.n_params;
+    model->info.weights_bytes = chain.loader.n_packed_bytes;
+    return 0;
+}
+
+void ees__chain_close(struct ees_model *model) {
+    for (unsigned i = 0; i < model->info.n_units; i++)
+        if (model->units[i].op)
+            model->units[i].op->close(model->units[i].self);
+}

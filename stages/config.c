@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/* The parts of config.json that several families share: sizes, labels, exits, thresholds. Bounds here are what keeps
+ * the rest of the loader free of overflow checks: the largest product, tokens x MLP width x 4, stays below 2^40. */
+#include "stages/config.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "eestream/plan.h"
+#include "stages/policies/policy.h"
+#include "stages/stage_list.h"
+
+_Static_assert(sizeof(size_t) == 8, "sizes of models are computed in 64 bits");
+
+enum {
+    MAX_IMAGE = 8192,
+    MAX_TOKENS = 1 << 16,
+    MAX_CHANNELS = 1 << 14,
+    MAX_BLOCKS = 96,
+    MAX_CLASSES = 1 << 20,
+};
+/* ingest and embed, two halves a block, every exit, final. */
+_Static_assert(2 + 2 * MAX_BLOCKS + EES_MAX_EXITS + 1 <= EES_MAX_UNITS, "a chain fits the planner");
+
+void ees__config_fini(struct ees__config *config) {
+    for (size_t i = 0; config->labels && i < config->dims.n_classes; i++)
+        free(config->labels[i]);
+    free(config->labels);
+    config->labels = NULL;
+}
+
+int ees__config_check_architecture(const struct ees__json *json, const char *name, ees_error *err) {
+    const json_t *list = ees__json_get(json, "architectures");
+    if (!list)
+        return 0;
+    const char *first = json_string_value(json_array_get(list, 0));
+    if (!first || strcmp(first, name) != 0)
+        return EES_JSON_REFUSE(json, "architectures", list, err, "[\"%s\"]", name);
+    return 0;
+}
+
+/* One side, or [height, width]. */
+static int read_image_size(const struct ees__json *json, struct ees__dims *d, ees_error *err) {
+    const json_t *value = ees__json_get(json, "image_size");
+    if (!json_is_array(value)) {
+        EES_TRY(ees__json_size(json, "image_size", 1, MAX_IMAGE, 224, &d->image_h, err));
+        d->image_w = d->image_h;
+        return 0;
+    }
+    json_int_t h = json_integer_value(json_array_get(value, 0)), w = json_integer_value(json_array_get(value, 1));
+    if (json_array_size(value) != 2 || h < 1 || h > MAX_IMAGE || w < 1 || w > MAX_IMAGE)
+        return EES_JSON_REFUSE(json, "image_size", value, err, "one side or [height, width], each from 1 to %d",
+                               MAX_IMAGE);
+    d->image_h = (size_t)h;
+    d->image_w = (size_t)w;
+    return 0;
+}
+
+static int read_grid(const struct ees__json *json, struct ees__dims *d, ees_error *err) {
+    EES_TRY(read_image_size(json, d, err));
+    EES_TRY(ees__json_size(json, "patch_size", 1, MAX_IMAGE, 16, &d->patch, err));
+    if (d->image_h % d->patch || d->image_w % d->patch)
+        return EES_JSON_REFUSE(json, "patch_size", ees__json_get(json, "patch_size"), err,
+                               "a divisor of 'image_size' (%zu x %zu)", d->image_h, d->image_w);
+    d->grid_h = d->image_h / d->patch;
+    d->grid_w = d->image_w / d->patch;
+    d->n_patches = d->grid_h * d->grid_w;
+    d->n_special = 1;
+    d->n_tokens = d->n_special + d->n_patches;
+    if (d->n_tokens > MAX_TOKENS)
+        return EES_JSON_REFUSE(json, "image_size", ees__json_get(json, "image_size"), err,
+                               "at most %d tokens, these are %zu", MAX_TOKENS, d->n_tokens);
+    return 0;
+}
+
+static int check_activation(const struct ees__json *json, ees_error *err) {
+    const char *name;
+    EES_TRY(ees__json_text(json, "hidden_act", "gelu", &name, err));
+    if (strcmp(name, "gelu") != 0)
+        return EES_JSON_REFUSE(json, "hidden_act", ees__json_get(json, "hidden_act"), err, "\"gelu\"");
+    return 0;
+}
+
+/* Keys are class numbers as text, in any order; each class has exactly one (duplicate keys do not parse). */
+static int read_label_map(const struct ees__json *json, json_t *map, struct ees__config *config, ees_error *err) {
+    size_t n = config->dims.n_classes;
+    config->labels = calloc(n, sizeof *config->labels);
+    if (!config->labels)
+        return EES_FAIL(err, EES_ENOMEM, "%s: no memory for %zu labels", json->file, n);
+    const char *key;
+    json_t *value;
+    json_object_foreach(map, key, value) {
+        char *end = NULL, canonical[24];
+        unsigned long idx = strtoul(key, &end, 10);
+        snprintf(canonical, sizeof canonical, "%lu", idx);
+        if (strcmp(key, canonical) != 0 || idx >= n)
+            return EES_FAIL(err, EES_EMODEL, "%s: 'id2label' has the key \"%.40s\", expected \"0\" to \"%zu\"",
+                            json->file, key, n - 1);
+        if (!json_is_string(value))
+            return EES_JSON_REFUSE(json, "id2label", value, err, "a string for each class (see key \"%.20s\")", key);
+        config->labels[idx] = strdup(json_string_value(value));
+        if (!config->labels[idx])
+            return EES_FAIL(err, EES_ENOMEM, "%s: no memory for labels", json->file);
+    }
+    return 0;
+}
+
+static int read_labels(const struct ees__json *json, struct ees__config *config, ees_error *err) {
+    struct ees__dims *d = &config->dims;
+    EES_TRY(ees__json_size(json, "num_labels", 1, MAX_CLASSES, 0, &d->n_classes, err));
+    json_t *map = ees__json_get(json, "id2label");
+    if (!map) {
+        d->n_classes = d->n_classes ? d->n_classes : 2; /* Hugging Face leaves two labels out */
+        return 0;
+    }
+    size_t n = json_object_size(map);
+    if (!json_is_object(map) || n < 1 || n > MAX_CLASSES)
+        return EES_JSON_REFUSE(json, "id2label", map, err, "an object of 1 to %d labels", MAX_CLASSES);
+    if (d->n_classes && d->n_classes != n)
+        return EES_JSON_REFUSE(json, "num_labels", ees__json_get(json, "num_labels"), err,
+                               "the %zu of 'id2label'", n);
+    d->n_classes = n;
+    return read_label_map(json, map, config, err);
+}
+
+int ees__config_read_vit(const struct ees__json *json, struct ees__config *config, ees_error *err) {
+    struct ees__dims *d = &config->dims;
+    size_t n_colours;
+    EES_TRY(read_grid(json, d, err));
+    EES_TRY(ees__json_size(json, "num_channels", 3, 3, 3, &n_colours, err));
+    EES_TRY(ees__json_size(json, "hidden_size", 1, MAX_CHANNELS, 768, &d->n_channels, err));
+    EES_TRY(ees__json_size(json, "num_attention_heads", 1, MAX_CHANNELS, 12, &d->n_heads, err));
+    if (d->n_channels % d->n_heads)
+        return EES_JSON_REFUSE(json, "hidden_size", ees__json_get(json, "hidden_size"), err,
+                               "a multiple of 'num_attention_heads' (%zu)", d->n_heads);
+    EES_TRY(ees__json_size(json, "intermediate_size", 1, 4 * MAX_CHANNELS, 3072, &d->mlp_width, err));
+    EES_TRY(ees__json_size(json, "num_hidden_layers", 1, MAX_BLOCKS, 12, &d->n_blocks, err));
+    EES_TRY(ees__json_bool(json, "qkv_bias", true, &d->qkv_bias, err));
+    EES_TRY(ees__json_real(json, "layer_norm_eps", 0.0, 1.0, 1e-12, &d->norm_eps, err));
+    EES_TRY(check_activation(json, err));
+    return read_labels(json, config, err);
+}
+
+/* ---- exits ---------------------------------------------------------------------------------------------- */
+
+static const struct ees__op *find_head(const char *name, unsigned *number) {
+    size_t n = strlen(name);
+    for (size_t i = 0; ees__heads[i]; i++) {
+        const struct ees__op *head = ees__heads[i];
+        *number = 0;
+        if (!head->numbered && strcmp(name, head->name) == 0)
+            return head;
+        char digit = n ? name[n - 1] : '\0';
+        if (head->numbered && n == strlen(head->name) + 1 && strncmp(name, head->name, n - 1) == 0 && digit >= '1' &&
+            digit <= '9') {
+            *number = (unsigned)(digit - '0');
+            return head;
+        }
+    }
+    return NULL;
+}
+
+static void list_heads(char *text, size_t n_bytes) {
+    size_t at = 0;
+    text[0] = '\0';
+    for (size_t i = 0; ees__heads[i] && at < n_bytes; i++)
+        at += (size_t)snprintf(text + at, n_bytes - at, "%s%s%s", i ? ", " : "", ees__heads[i]->name,
+                               ees__heads[i]->numbered ? "1-9" : "");
+}
+
+int ees__config_add_exit(const struct ees__json *json, const char *key, const json_t *value, size_t after_block,
+                         const char *head, struct ees__config *config, ees_error *err) {
+    if (config->n_exits == EES_MAX_EXITS)
+        return EES_JSON_REFUSE(json, key, value, err, "at most %d exits", EES_MAX_EXITS);
+    struct ees__exit *exit = &config->exits[config->n_exits];
+    size_t last = config->n_exits ? exit[-1].after_block : 0;
+    if (after_block <= last || after_block > config->dims.n_blocks)
+        return EES_JSON_REFUSE(json, key, value, err, "strictly increasing blocks from 1 to %zu",
+                               config->dims.n_blocks);
+    exit->head = find_head(head, &exit->number);
+    if (!exit->head) {
+        char known[128];
+        list_heads(known, sizeof known);
+        return EES_JSON_REFUSE(json, key, value, err, "heads among %s", known);
+    }
+    exit->after_block = (unsigned)after_block;
+    snprintf(exit->name, sizeof exit->name, "%s", head);
+    config->n_exits++;
+    return 0;
+}
+
+int ees__config_read_policy_name(const struct ees__json *json, const char *key, const char *fallback,
+                                 struct ees__config *config, ees_error *err) {
+    const char *name;
+    EES_TRY(ees__json_text(json, key, fallback, &name, err));
+    for (const char *const *known = ees_policy_names(); *known; known++)
+        if (strcmp(name, *known) == 0) {
+            config->policy.name = *known;
+            return 0;
+        }
+    char list[128];
+    ees__policy_list_names(list, sizeof list);
+    return EES_JSON_REFUSE(json, key, ees__json_get(json, key), err, "one of %s", list);
+}
+
+int ees__config_read_thresholds(const struct ees__json *json, const char *key, bool with_count,
+                                struct ees__config *config, ees_error *err) {
+    ees_policy_options *policy = &config->policy;
+    const json_t *value = ees__json_get(json, key);
+    if (!value)
+        return 0;
+    size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    bool counted = with_count && json_is_array(value) && n == config->n_exits + 1u;
+    if (counted)
+        n--;
+    if (json_is_array(value) ? n != config->n_exits : !json_is_number(value))
+        return EES_JSON_REFUSE(json, key, value, err, "a number, or a list of %u (one an exit)%s", config->n_exits,
+                               with_count ? " and a count" : "");
+    for (size_t i = 0; i < n; i++) {
+        const json_t *x = json_is_array(value) ? json_array_get(value, i) : value;
+        policy->thresholds[i] = (float)json_number_value(x);
+        if (!json_is_number(x) || !isfinite(policy->thresholds[i]))
+            return EES_JSON_REFUSE(json, key, x, err, "numbers");
+    }
+    policy->n_thresholds = (unsigned)n;
+    if (!counted)
+        return 0;
+    json_int_t count = json_integer_value(json_array_get(value, n));
+    if (count < 1 || count > EES_MAX_EXITS)
+        return EES_JSON_REFUSE(json, key, json_array_get(value, n), err, "a last entry that counts 1 to %d exits",
+                               EES_MAX_EXITS);
+    policy->patience = (unsigned)count;
+    return 0;
+}
+
+static int read_canonical_policy(const struct ees__json *json, struct ees__config *config, ees_error *err) {
+    size_t patience;
+    EES_TRY(ees__config_read_policy_name(json, "name", "confidence", config, err));
+    EES_TRY(ees__json_size(json, "patience", 1, EES_MAX_EXITS, 0, &patience, err));
+    config->policy.patience = (unsigned)patience;
+    return ees__config_read_thresholds(json, "thresholds", false, config, err);
+}
+
+int ees__config_read_early_exits(const struct ees__json *json, struct ees__config *config, ees_error *err) {
+    json_t *object = ees__json_get(json, "early_exits");
+    if (!object)
+        return 0;
+    if (!json_is_object(object))
+        return EES_JSON_REFUSE(json, "early_exits", object, err, "an object");
+    struct ees__json early = ees__json_child(json, "early_exits", object);
+    const json_t *list = ees__json_get(&early, "exits"), *entry;
+    if (!json_is_array(list) || json_array_size(list) == 0)
+        return EES_JSON_REFUSE(&early, "exits", list, err, "a list of {\"after_block\", \"head\"}");
+    size_t i;
+    json_array_foreach(list, i, entry) {
+        const json_t *block = json_object_get(entry, "after_block");
+        const char *head = json_string_value(json_object_get(entry, "head"));
+        if (!json_is_integer(block) || json_integer_value(block) < 1 || !head)
+            return EES_JSON_REFUSE(&early, "exits", entry, err, "{\"after_block\": 4, \"head\": \"conv1_1\"}");
+        EES_TRY(ees__config_add_exit(&early, "exits", entry, (size_t)json_integer_value(block), head, config, err));
+    }
+    json_t *policy = ees__json_get(&early, "policy");
+    if (policy && !json_is_object(policy))
+        return EES_JSON_REFUSE(&early, "policy", policy, err, "an object");
+    struct ees__json child = ees__json_child(&early, "policy", policy);
+    return read_canonical_policy(&child, config, err);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/* LGViT's local perception heads (spec 5.3; github falcon-xu/LGViT, models/deit_highway/highway.py), on the patches:
+ *
+ *   conv1_1:  a = BN1(gelu(conv1)),  d = BN2(gelu(depthwise 3x3, zero padding)(a)),  Y = BN3(conv2(d)) + patches
+ *   conv2_1:  the same without d
+ *
+ * Only the mean of Y is used, and conv2, BN3, the residual and the BatchNorm in front of conv2 commute with the mean.
+ * So conv2 runs once, on a mean, with those norms folded into it. BN1 of conv1_1 cannot be folded (the convolution's
+ * padding is zero after it): it is the scale and shift of conv1's gelu. */
+#include "common/fail.h"
+#include "stages/heads/pooled.h"
+
+struct conv_head {
+    struct ees__linear conv1, conv2, classifier;
+    float *scale, *shift;  /* conv1_1: BN1 (C,) */
+    float *taps, *dw_bias; /* conv1_1: (9, C) tap-major, and (C,) */
+};
+
+static void close_conv(void *self) {
+    struct conv_head *h = self;
+    if (!h)
+        return;
+    ees__linear_close(&h->conv1);
+    ees__linear_close(&h->conv2);
+    ees__linear_close(&h->classifier);
+    ees__free(h->scale);
+    ees__free(h->shift);
+    ees__free(h->taps);
+    ees__free(h->dw_bias);
+    ees__free(h);
+}
+
+/* BN3(conv2(BN(x))) = (s3 W s) x + s3 (b + W t) + t3, in double. */
+static void fold(const struct ees__batch_norm *before, const struct ees__batch_norm *after, size_t c, float *w,
+                 float *bias) {
+    for (size_t o = 0; o < c; o++) {
+        double sum = bias[o];
+        for (size_t i = 0; i < c; i++) {
+            sum += (double)w[o * c + i] * before->shift[i];
+            w[o * c + i] = (float)(after->scale[o] * w[o * c + i] * before->scale[i]);
+        }
+        bias[o] = (float)(after->scale[o] * sum + after->shift[o]);
+    }
+}
+
+/* conv2 with the norm in front of it ("bn1" or "bn2") and BN3 behind it. */
+static int load_conv2(struct ees__loader *loader, const char *prefix, const char *before_name,
+                      struct ees__linear *out, ees_error *err) {
+    size_t c = loader->dims->n_channels;
+    float *w = NULL, *bias = NULL;
+    struct ees__batch_norm before = {0}, after = {0};
+    int rc = ees__load_batch_norm(loader, prefix, before_name, c, &before, err);
+    if (rc == 0)
+        rc = ees__load_batch_norm(loader, prefix, "bn3", c, &after, err);
+    if (rc == 0)
+        rc = ees__load_tensor(loader, prefix, "conv2.bias", EES_SHAPE(c), &bias, err);
+    if (rc == 0)
+        rc = ees__load_tensor(loader, prefix, "conv2.weight", EES_SHAPE(c, c, 1, 1), &w, err);
+    if (rc == 0) {
+        fold(&before, &after, c, w, bias);
+        rc = ees__pack_linear(loader, w, bias, c, c, out, err);
+    }
+    ees__free(w);
+    ees__free(bias);
+    ees__batch_norm_close(&before);
+    ees__batch_norm_close(&after);
+    return rc;
+}
+
+/* conv1_1's BN1, as floats. */
+static int load_affine(struct ees__loader *loader, const char *prefix, struct conv_head *h, ees_error *err) {
+    size_t c = loader->dims->n_channels;
+    struct ees__batch_norm norm = {0};
+    EES_TRY(ees__load_batch_norm(loader, prefix, "bn1", c, &norm, err));
+    h->scale = ees__calloc_aligned(c, sizeof(float));
+    h->shift = ees__calloc_aligned(c, sizeof(float));
+    for (size_t i = 0; h->scale && h->shift && i < c; i++) {
+        h->scale[i] = (float)norm.scale[i];
+        h->shift[i] = (float)norm.shift[i];
+    }
+    ees__batch_norm_close(&norm);
+    return h->scale && h->shift ? 0 : EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
+}
+
+static int load_depthwise(struct ees__loader *loader, const char *prefix, struct conv_head *h, ees_error *err) {
+    size_t c = loader->dims->n_channels;
+    float *w;
+    EES_TRY(load_affine(loader, prefix, h, err));
+    EES_TRY(ees__load_tensor(loader, prefix, "dw.bias", EES_SHAPE(c), &h->dw_bias, err));
+    EES_TRY(ees__load_tensor(loader, prefix, "dw.weight", EES_SHAPE(c, 1, 3, 3), &w, err));
+    h->taps = ees__calloc_aligned(9 * c, sizeof(float));
+    for (size_t tap = 0; h->taps && tap < 9; tap++)
+        for (size_t i = 0; i < c; i++)
+            h->taps[tap * c + i] = w[i * 9 + tap];
+    ees__free(w);
+    loader->n_packed_bytes += (9 + 3) * c * sizeof(float);
+    return h->taps ? 0 : EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
+}
+
+static void fill_cost(const struct ees__loader *loader, bool depthwise, struct ees__op_cost *cost) {
+    const struct ees__dims *d = loader->dims;
+    size_t n = d->n_patches, c = d->n_channels, k = d->n_classes;
+    size_t inner = ees__max_size(loader->kernels->linear_scratch_floats(n, c, c),
+                                 loader->kernels->linear_scratch_floats(1, c, c));
+    inner = ees__max_size(inner, loader->kernels->linear_scratch_floats(1, k, c));
+    cost->scratch_floats = (depthwise ? 2 : 1) * ees__piece_floats(n * c) + 2 * ees__piece_floats(c) + inner;
+    double per_patch = (double)c * (double)c + (depthwise ? 9.0 * (double)c : 0.0);
+    cost->flops = 2.0 * ((double)n * per_patch + (double)c * (double)c + (double)c * (double)k);
+}
+
+static int open_head(struct ees__loader *loader, const char *prefix, bool depthwise, void **self,
+                     struct ees__op_cost *cost, ees_error *err) {
+    size_t c = loader->dims->n_channels;
+    struct conv_head *h = ees__calloc_aligned(1, sizeof *h);
+    if (!h)
+        return EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
+    int rc = ees__load_linear(loader, prefix, "conv1", EES_SHAPE(c, c, 1, 1), true, &h->conv1, err);
+    if (rc == 0 && depthwise)
+        rc = load_depthwise(loader, prefix, h, err);
+    if (rc == 0)
+        rc = load_conv2(loader, prefix, depthwise ? "bn2" : "bn1", &h->conv2, err);
+    if (rc == 0)
+        rc = ees__load_classifier(loader, prefix, &h->classifier, err);
+    if (rc < 0) {
+        close_conv(h);
+        return rc;
+    }
+    fill_cost(loader, depthwise, cost);
+    *self = h;
+    return 0;
+}
+
+static int open_conv1_1(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
+                        struct ees__op_cost *cost, ees_error *err) {
+    return open_head(loader, prefix, true, self, cost, err);
+}
+
+static int open_conv2_1(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
+                        struct ees__op_cost *cost, ees_error *err) {
+    return open_head(loader, prefix, false, self, cost, err);
+}
+
+/* From the mean of what conv2 reads to the logits: Y's mean = conv2(mean) + mean(patches). */
+static void finish(const struct conv_head *h, const struct ees__run *run, const float *rows, float *scratch) {
+    static const struct ees__post add = {.op = EES__POST_ADD};
+    const struct ees__dims *d = run->dims;
+    size_t n = d->n_patches, c = d->n_channels;
+    float *mean = ees__cut_piece(&scratch, c), *pooled = ees__cut_piece(&scratch, c);
+    run->kernels->column_mean(rows, c, n, c, mean);
+    run->kernels->column_mean(run->state + d->n_special * c, c, n, c, pooled);
+    run->kernels->linear(&h->conv2, mean, c, 1, pooled, c, &add, scratch);
+    ees__classify_pooled(&h->classifier, run, pooled, scratch);
+}
+
+static void run_conv1_1(const void *self, const struct ees__run *run) {
+    const struct conv_head *h = self;
+    const struct ees__dims *d = run->dims;
+    const struct ees__post gelu_norm = {.op = EES__POST_GELU_AFFINE, .scale = h->scale, .shift = h->shift};
+    size_t n = d->n_patches, c = d->n_channels;
+    float *scratch = run->scratch;
+    float *a = ees__cut_piece(&scratch, n * c), *local = ees__cut_piece(&scratch, n * c);
+    run->kernels->linear(&h->conv1, run->state + d->n_special * c, c, n, a, c, &gelu_norm, scratch);
+    run->kernels->depthwise3x3_gelu(a, d->grid_h, d->grid_w, c, h->taps, h->dw_bias, local);
+    finish(h, run, local, scratch);
+}
+
+static void run_conv2_1(const void *self, const struct ees__run *run) {
+    const struct conv_head *h = self;
+    const struct ees__dims *d = run->dims;
+    static const struct ees__post gelu = {.op = EES__POST_GELU};
+    size_t n = d->n_patches, c = d->n_channels;
+    float *scratch = run->scratch, *a = ees__cut_piece(&scratch, n * c);
+    run->kernels->linear(&h->conv1, run->state + d->n_special * c, c, n, a, c, &gelu, scratch);
+    finish(h, run, a, scratch);
+}
+
+const struct ees__op ees__head_conv1_1 = {
+    .name = "conv1_1",
+    .open = open_conv1_1,
+    .run = run_conv1_1,
+    .close = close_conv,
+};
+
+const struct ees__op ees__head_conv2_1 = {
+    .name = "conv2_1",
+    .open = open_conv2_1,
+    .run = run_conv2_1,
+    .close = close_conv,
+};

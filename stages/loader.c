@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* Loading of the pieces every op is made of. */
+#include "stages/loader.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/fail.h"
+
+int ees__load_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
+                     const struct ees__tensor_shape *shape, float **out, ees_error *err) {
+    char name[128];
+    snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", leaf);
+    EES_TRY(loader->weights->read(loader->weights, name, shape, out, err));
+    if (!strstr(leaf, ".running_"))
+        loader->n_params += ees__tensor_elements(shape);
+    return 0;
+}
+
+int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,
+                     struct ees__linear *out, ees_error *err) {
+    EES_TRY(ees__linear_open(loader->kernels, w, bias, n, k, out, err));
+    loader->n_packed_bytes += ees__linear_bytes(loader->kernels, n, k);
+    return 0;
+}
+
+int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
+                     const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err) {
+    char name[64];
+    float *w = NULL, *bias = NULL;
+    size_t n = shape->dim[0];
+    snprintf(name, sizeof name, "%s.weight", leaf);
+    int rc = ees__load_tensor(loader, prefix, name, shape, &w, err);
+    snprintf(name, sizeof name, "%s.bias", leaf);
+    if (rc == 0 && has_bias)
+        rc = ees__load_tensor(loader, prefix, name, EES_SHAPE(n), &bias, err);
+    if (rc == 0)
+        rc = ees__pack_linear(loader, w, bias, n, ees__tensor_elements(shape) / n, out, err);
+    ees__free(w);
+    ees__free(bias);
+    return rc;
+}
+
+int ees__load_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n,
+                   struct ees__norm *out, ees_error *err) {
+    char name[64];
+    float *gamma = NULL, *beta = NULL;
+    snprintf(name, sizeof name, "%s.weight", leaf);
+    int rc = ees__load_tensor(loader, prefix, name, EES_SHAPE(n), &gamma, err);
+    snprintf(name, sizeof name, "%s.bias", leaf);
+    if (rc == 0)
+        rc = ees__load_tensor(loader, prefix, name, EES_SHAPE(n), &beta, err);
+    if (rc < 0) {
+        ees__free(gamma);
+        return rc;
+    }
+    *out = (struct ees__norm){gamma, beta};
+    loader->n_packed_bytes += 2 * n * sizeof(float);
+    return 0;
+}
+
+void ees__norm_close(struct ees__norm *norm) {
+    ees__free(norm->gamma);
+    ees__free(norm->beta);
+}
+
+int ees__load_batch_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n,
+                         struct ees__batch_norm *out, ees_error *err) {
+    static const char *const endings[] = {"weight", "bias", "running_mean", "running_var"};
+    enum { GAMMA, BETA, MEAN, VARIANCE, N_PARTS };
+    const double eps = 1e-5; /* PyTorch's default, in all of these models */
+    float *part[N_PARTS] = {0};
+    double *values = NULL;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < N_PARTS; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s.%s", leaf, endings[i]);
+        rc = ees__load_tensor(loader, prefix, name, EES_SHAPE(n), &part[i], err);
+    }
+    if (rc == 0 && !(values = ees__calloc_aligned(2 * n, sizeof *values)))
+        rc = EES_FAIL(err, EES_ENOMEM, "no memory to fold %s.%s", prefix, leaf);
+    if (rc == 0) {
+        *out = (struct ees__batch_norm){values, values + n};
+        for (size_t i = 0; i < n; i++) {
+            out->scale[i] = part[GAMMA][i] / sqrt((double)part[VARIANCE][i] + eps);
+            out->shift[i] = part[BETA][i] - out->scale[i] * part[MEAN][i];
+        }
+    }
+    for (size_t i = 0; i < N_PARTS; i++)
+        ees__free(part[i]);
+    return rc;
+}
+
+void ees__batch_norm_close(struct ees__batch_norm *norm) { ees__free(norm->scale); }

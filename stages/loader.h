@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/* What ops load their weights with: reads tensors, packs matrices for the kernel level, keeps count. */
+#ifndef EES_STAGES_LOADER_H
+#define EES_STAGES_LOADER_H
+
+#include "stages/op.h"
+#include "stages/weights.h"
+
+struct ees__loader {
+    struct ees__weights *weights;
+    const struct ees__kernels *kernels;
+    const struct ees__dims *dims;
+    uint64_t n_params;     /* read so far, BatchNorm's running statistics left out */
+    size_t n_packed_bytes; /* kept so far by ops */
+};
+
+/* LayerNorm. */
+struct ees__norm {
+    float *gamma, *beta;
+};
+
+/* BatchNorm in eval mode as y = scale x + shift (spec 5.3), in double because it is folded into other weights. */
+struct ees__batch_norm {
+    double *scale, *shift; /* one allocation */
+};
+
+#define EES_SHAPE(...)                                                                                  \
+    (&(const struct ees__tensor_shape){sizeof((const size_t[]){__VA_ARGS__}) / sizeof(size_t), {__VA_ARGS__}})
+
+/* Read tensor `prefix`.`leaf` into new memory (ees__free()). An empty prefix has no dot. */
+int ees__load_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
+                     const struct ees__tensor_shape *shape, float **out, ees_error *err);
+
+/* y = x W^T (+ b). `shape` is the weight's in files: (n, k), or any whose product after the first axis is k. */
+int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
+                     const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err);
+
+/* Pack a matrix that is in memory already. */
+int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,
+                     struct ees__linear *out, ees_error *err);
+
+int ees__load_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n,
+                   struct ees__norm *out, ees_error *err);
+void ees__norm_close(struct ees__norm *norm); /* accepts a zeroed one */
+
+int ees__load_batch_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n,
+                         struct ees__batch_norm *out, ees_error *err);
+void ees__batch_norm_close(struct ees__batch_norm *norm); /* accepts a zeroed one */
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* Building a model from its config and weights, and what it tells about itself. */
+#include "stages/model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fail.h"
+#include "stages/family.h"
+#include "stages/weights.h"
+
+static const uint64_t default_max_pixels = 40000000;
+
+void ees_model_options_default(ees_model_options *options) {
+    *options = (ees_model_options){.max_pixels = default_max_pixels};
+}
+
+int ees__model_check_options(const ees_model_options *given, ees_model_options *out, ees_error *err) {
+    ees_model_options_default(out);
+    if (!given)
+        return 0;
+    uint64_t default_pixels = out->max_pixels;
+    *out = *given;
+    if (out->max_pixels == 0)
+        out->max_pixels = default_pixels;
+    if (out->decode != EES_DECODE_EXACT && out->decode != EES_DECODE_FAST)
+        return EES_FAIL(err, EES_EINVAL, "decode mode %d is unknown", (int)out->decode);
+    return 0;
+}
+
+/* The state holds patches first, tokens later. */
+static size_t count_state_bytes(const struct ees__dims *d) {
+    return ees__max_size(d->n_patches * 3 * d->patch * d->patch, d->n_tokens * d->n_channels) * sizeof(float);
+}
+
+static void fill_info(struct ees_model *model, const struct ees__config *config) {
+    const struct ees__dims *d = &config->dims;
+    model->info = (ees_model_info){
+        .name = model->name,
+        .family = config->family->name,
+        .kernels = model->kernels->name,
+        .image_height_px = (unsigned)d->image_h,
+        .image_width_px = (unsigned)d->image_w,
+        .patch_px = (unsigned)d->patch,
+        .n_tokens = (unsigned)d->n_tokens,
+        .n_channels = (unsigned)d->n_channels,
+        .n_heads = (unsigned)d->n_heads,
+        .mlp_width = (unsigned)d->mlp_width,
+        .n_blocks = (unsigned)d->n_blocks,
+        .n_classes = (unsigned)d->n_classes,
+        .norm_eps = d->norm_eps,
+        .n_exits = config->n_exits,
+        .state_bytes = count_state_bytes(d),
+    };
+    for (unsigned i = 0; i < config->n_exits; i++) {
+        model->exits[i] = config->exits[i];
+        model->info.exits[i] =
+            (ees_exit_info){.after_block = model->exits[i].after_block, .head = model->exits[i].name};
+    }
+}
+
+static int fill_policy(struct ees_model *model, const struct ees__config *config, ees_error *err) {
+    ees_policy_options filled;
+    ees_error why = {0};
+    model->policy = config->policy;
+    if (!model->policy.name)
+        model->policy.name = config->n_exits ? "confidence" : "none";
+    if (ees_policy_resolve(model, NULL, &filled, &why) == 0)
+        return 0;
+    return EES_FAIL(err, EES_EMODEL, "config.json of %s: %s", model->name, why.message);
+}
+
+/* Takes the config's labels over, and makes up what it leaves out. */
+static int fill_labels(struct ees_model *model, struct ees__config *config, ees_error *err) {
+    size_t n = config->dims.n_classes;
+    model->labels = config->labels ? config->labels : calloc(n, sizeof *model->labels);
+    config->labels = NULL;
+    for (size_t i = 0; model->labels && i < n; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "class_%zu", i);
+        if (!model->labels[i] && !(model->labels[i] = strdup(text)))
+            return EES_FAIL(err, EES_ENOMEM, "no memory for %zu labels", n);
+    }
+    return model->labels ? 0 : EES_FAIL(err, EES_ENOMEM, "no memory for %zu labels", n);
+}
+
+static int build(struct ees_model *model, struct ees__config *config, struct ees__weights *weights, ees_error *err) {
+    EES_TRY(fill_labels(model, config, err));
+    EES_TRY(fill_policy(model, config, err));
+    EES_TRY(ees__chain_open(model, config, weights, err));
+    return weights->check_rest ? weights->check_rest(weights, err) : 0;
+}
+
+static int read_config(const struct ees__json *json, const struct ees__json *preproc, struct ees__config *config,
+                       ees_error *err) {
+    EES_TRY(config->family->read_config(json, config, err));
+    return config->family->read_preproc(preproc, config, err);
+}
+
+int ees__model_build(const char *name, const struct ees__json *json, const struct ees__json *preproc,
+                     const struct ees__family *family, struct ees__weights *weights, const ees_model_options *options,
+                     ees_model **out, ees_error *err) {
+    struct ees__config config = {.family = family};
+    struct ees_model *model = NULL;
+    ees_error local = {0};
+    err = err ? err : &local;
+    const struct ees__kernels *kernels = ees__kernels_get(options->kernels, err);
+    int rc = kernels ? read_config(json, preproc, &config, err) : err->code;
+    if (rc == 0 && !(model = ees__calloc_aligned(1, sizeof *model)))
+        rc = EES_FAIL(err, EES_ENOMEM, "no memory for model %s", name);
+    if (rc == 0) {
+        snprintf(model->name, sizeof model->name, "%s", name);
+        model->dims = config.dims;
+        model->kernels = kernels;
+        model->options = *options;
+        model->options.kernels = kernels->name;
+        model->preproc = config.preproc;
+        fill_info(model, &config);
+        rc = build(model, &config, weights, err);
+    }
+    ees__config_fini(&config);
+    if (rc < 0) {
+        ees_model_close(model);
+        return rc;
+    }
+    *out = model;
+    return 0;
+}
+
+const ees_model_info *ees_model_get_info(const ees_model *model) { return &model->info; }
+
+const ees_unit_info *ees_model_get_unit(const ees_model *model, unsigned unit) {
+    return unit < model->info.n_units ? &model->units[unit].info : NULL;
+}
+
+const char *ees_model_get_label(const ees_model *model, unsigned class_idx) {
+    return class_idx < model->info.n_classes ? model->labels[class_idx] : NULL;
+}
+
+int ees_model_find_label(const ees_model *model, const char *label) {
+    for (unsigned i = 0; i < model->info.n_classes; i++)
+        if (strcmp(model->labels[i], label) == 0)
+            return (int)i;
+    return -1;
+}
+
+void ees_model_close(ees_model *model) {
+    if (!model)
+        return;
+    ees__chain_close(model);
+    for (unsigned i = 0; model->labels && i < model->info.n_classes; i++)
+        free(model->labels[i]);
+    free(model->labels);
+    ees__free(model);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside a model: dimensions, the chain of units, and what the config said beside that. Read-only once open. */
+#ifndef EES_STAGES_MODEL_H
+#define EES_STAGES_MODEL_H
+
+#include "eestream/plan.h"
+#include "stages/config.h"
+#include "stages/op.h"
+#include "stages/stage.h"
+
+struct ees__weights;
+
+struct ees__unit {
+    ees_unit_info info; /* info.name is `name` */
+    char name[40];
+    const struct ees__op *op; /* NULL: ingest */
+    void *self;
+};
+
+struct ees_model {
+    ees_model_info info;
+    char name[128];
+    struct ees__dims dims;
+    const struct ees__kernels *kernels;
+    ees_model_options options;
+    struct ees__preproc preproc;
+    ees_policy_options policy; /* the model's own; name is set, defaults are not filled in */
+    struct ees__exit exits[EES_MAX_EXITS];
+    char **labels; /* n_classes names */
+    struct ees__unit units[EES_MAX_UNITS];
+};
+
+struct ees__lane {
+    struct ees__ingest *ingest;
+    float *scratch;
+};
+
+/* Append the units of a checked config and load their weights: ingest, embed, two a block, heads behind their block,
+ * final. On failure the units so far stay for ees_model_close(). */
+int ees__chain_open(struct ees_model *model, const struct ees__config *config, struct ees__weights *weights,
+                    ees_error *err);
+void ees__chain_close(struct ees_model *model);
+
+/* Run a unit's arithmetic on an item: no policy, no answer. @return 0; what ingest returned, with the report in
+ * item->error */
+int ees__unit_compute(const ees_model *model, const struct ees__unit *unit, struct ees__item *item,
+                      struct ees__lane *lane);
+
+/* Options with the defaults filled in; `given` may be NULL. @return 0; EES_EINVAL */
+int ees__model_check_options(const ees_model_options *given, ees_model_options *out, ees_error *err);
+
+/* A model from a parsed config and weights; both stay the caller's. `preproc` may be NULL. */
+int ees__model_build(const char *name, const struct ees__json *config, const struct ees__json *preproc,
+                     const struct ees__family *family, struct ees__weights *weights, const ees_model_options *options,
+                     ees_model **out, ees_error *err);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* "entropy": leave if -sum p ln p < threshold, natural log, not normalised. LGViT (ViT and DeiT default .6), DeeBERT,
+ * BranchyNet. */
+#include "stages/policies/policy.h"
+
+static bool leaves(const struct ees__policy_setup *setup, unsigned exit_idx, const struct ees__scores *scores,
+                   void *state) {
+    return scores->entropy < setup->thresholds[exit_idx];
+}
+
+const struct ees__policy ees__policy_entropy = {
+    .name = "entropy",
+    .uses_threshold = true,
+    .threshold = 0.6f,
+    .leaves = leaves,
+};

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* Where weights come from: a safetensors file through a family's names, or a seeded generator. Tensors are asked for
+ * one by one, by canonical name, so a model never holds more than its packed weights and one tensor. */
+#ifndef EES_STAGES_WEIGHTS_H
+#define EES_STAGES_WEIGHTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "eestream/tensors.h"
+
+struct ees__family;
+
+struct ees__tensor_shape {
+    unsigned rank; /* 1 .. 4 */
+    size_t dim[4];
+};
+
+size_t ees__tensor_elements(const struct ees__tensor_shape *shape);
+
+struct ees__weights {
+    /* Read a tensor into new memory (ees__free()).
+     * @param name  canonical, with its ending: "blk.3.attn.qkv.weight"
+     * @return 0; EES_EMODEL missing, of another shape, unreadable, or not finite; EES_ENOMEM */
+    int (*read)(struct ees__weights *weights, const char *name, const struct ees__tensor_shape *shape, float **out,
+                ees_error *err);
+    /* Is anything left that should have been read? NULL: never. @return 0; EES_EMODEL */
+    int (*check_rest)(struct ees__weights *weights, ees_error *err);
+    void (*close)(struct ees__weights *weights); /* also frees it */
+};
+
+/* @param file     as messages name it
+ * @param tensors  borrowed, outlives the weights */
+int ees__weights_open_file(const char *file, const ees_tensors *tensors, const struct ees__family *family,
+                           bool allow_nonfinite, struct ees__weights **out, ees_error *err);
+
+/* Values depend on seed and name alone. Their sizes keep activations finite at any depth. */
+int ees__weights_open_random(uint64_t seed, struct ees__weights **out, ees_error *err);
+
+#endif

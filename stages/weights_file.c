@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* Weights from safetensors. Shapes are compared before memory is taken, so a config that lies about sizes costs an
+ * error and no memory; every tensor of the file must have been read, or be known to be unused, in the end. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/fail.h"
+#include "common/mem.h"
+#include "stages/family.h"
+#include "stages/weights.h"
+
+struct file_weights {
+    struct ees__weights base;
+    const char *file;
+    const ees_tensors *tensors;
+    const struct ees__family *family;
+    bool allow_nonfinite;
+    bool *used; /* by position in the file */
+};
+
+size_t ees__tensor_elements(const struct ees__tensor_shape *shape) {
+    size_t n = 1;
+    for (unsigned i = 0; i < shape->rank; i++)
+        n *= shape->dim[i];
+    return n;
+}
+
+static void print_shape(const size_t *dim, unsigned rank, char text[96]) {
+    size_t at = (size_t)snprintf(text, 96, "(");
+    for (unsigned i = 0; i < rank && at < 80; i++)
+        at += (size_t)snprintf(text + at, 96 - at, "%s%zu", i ? "," : "", dim[i]);
+    snprintf(text + at, 96 - at, ")");
+}
+
+static bool is_float(enum ees_dtype dtype) {
+    return dtype == EES_DTYPE_F32 || dtype == EES_DTYPE_F16 || dtype == EES_DTYPE_BF16 || dtype == EES_DTYPE_F64;
+}
+
+static int find_tensor(struct file_weights *w, const char *name, const struct ees__tensor_shape *shape,
+                       const ees_tensor_info **out, ees_error *err) {
+    const ees_tensor_info *info = ees_tensors_find(w->tensors, name);
+    if (!info) {
+        EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' is missing", w->file, name);
+        return ees__hint(err, "config.json makes this a %s model; do the two files belong together?", w->family->name);
+    }
+    bool same = info->rank == shape->rank && memcmp(info->shape, shape->dim, shape->rank * sizeof *shape->dim) == 0;
+    if (!same) {
+        char is[96], expected[96];
+        print_shape(info->shape, info->rank, is);
+        print_shape(shape->dim, shape->rank, expected);
+        return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' is %s, expected %s", w->file, name, is, expected);
+    }
+    if (!is_float(info->dtype))
+        return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' holds integers, expected F32, F16, BF16 or F64", w->file,
+                        name);
+    *out = info;
+    return 0;
+}
+
+static bool is_variance(const char *name) {
+    size_t n = strlen(name), n_end = strlen(".running_var");
+    return n > n_end && strcmp(name + n - n_end, ".running_var") == 0;
+}
+
+static int check_values(const struct file_weights *w, const ees_tensor_info *info, const float *x, ees_error *err) {
+    bool variance = is_variance(info->name);
+    for (size_t i = 0; i < info->n_elements; i++) {
+        if (!isfinite(x[i]) && !w->allow_nonfinite)
+            return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' has the value %g at index %zu", w->file, info->name,
+                            (double)x[i], i);
+        if (variance && x[i] < 0.0f)
+            return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' has the negative variance %g at index %zu", w->file,
+                            info->name, (double)x[i], i);
+    }
+    return 0;
+}
+
+static void mark_used(struct file_weights *w, const ees_tensor_info *info) {
+    for (size_t i = 0; i < ees_tensors_count(w->tensors); i++)
+        if (ees_tensors_at(w->tensors, i) == info)
+            w->used[i] = true;
+}
+
+static int read_part(struct file_weights *w, const ees_tensor_info *info, float *dst, ees_error *err) {
+    EES_TRY(ees_tensors_read_f32(w->tensors, info, dst, err));
+    EES_TRY(check_values(w, info, dst, err));
+    mark_used(w, info);
+    return 0;
+}
+
+static int read_file(struct ees__weights *base, const char *name, const struct ees__tensor_shape *shape, float **out,
+                     ees_error *err) {
+    struct file_weights *w = (struct file_weights *)base;
+    char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
+    const ees_tensor_info *infos[EES__MAX_PARTS];
+    unsigned n_parts = ees__family_map_name(w->family, name, parts);
+    if (n_parts == 0)
+        return EES_FAIL(err, EES_EINTERNAL, "tensor '%s' has no name in family %s", name, w->family->name);
+    struct ees__tensor_shape part = *shape;
+    part.dim[0] /= n_parts;
+    for (unsigned i = 0; i < n_parts; i++)
+        EES_TRY(find_tensor(w, parts[i], &part, &infos[i], err));
+    float *values = ees__calloc_aligned(ees__tensor_elements(shape), sizeof *values);
+    if (!values)
+        return EES_FAIL(err, EES_ENOMEM, "%s: no memory for tensor '%s'", w->file, parts[0]);
+    for (unsigned i = 0; i < n_parts; i++) {
+        int rc = read_part(w, infos[i], values + i * ees__tensor_elements(&part), err);
+        if (rc < 0) {
+            ees__free(values);
+            return rc;
+        }
+    }
+    *out = values;
+    return 0;
+}
+
+static int check_rest(struct ees__weights *base, ees_error *err) {
+    struct file_weights *w = (struct file_weights *)base;
+    const char *first = NULL;
+    size_t n_unknown = 0;
+    for (size_t i = 0; i < ees_tensors_count(w->tensors); i++) {
+        const char *name = ees_tensors_at(w->tensors, i)->name;
+        if (w->used[i] || ees__family_ignores(w->family, name))
+            continue;
+        first = first ? first : name;
+        n_unknown++;
+    }
+    if (!first)
+        return 0;
+    return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' is not part of a %s model of this config (%zu such tensors)",
+                    w->file, first, w->family->name, n_unknown);
+}
+
+static void close_file(struct ees__weights *base) {
+    struct file_weights *w = (struct file_weights *)base;
+    free(w->used);
+    free(w);
+}
+
+int ees__weights_open_file(const char *file, const ees_tensors *tensors, const struct ees__family *family,
+                           bool allow_nonfinite, struct ees__weights **out, ees_error *err) {
+    struct file_weights *w = calloc(1, sizeof *w);
+    bool *used = calloc(ees_tensors_count(tensors) + 1, sizeof *used);
+    if (!w || !used) {
+        free(w);
+        free(used);
+        return EES_FAIL(err, EES_ENOMEM, "%s: out of memory", file);
+    }
+    *w = (struct file_weights){
+        .base = {.read = read_file, .check_rest = check_rest, .close = close_file},
+        .file = file,
+        .tensors = tensors,
+        .family = family,
+        .allow_nonfinite = allow_nonfinite,
+        .used = used,
+    };
+    *out = &w->base;
+    return 0;
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/* Helpers of the model tests. */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/mem.h"
+#include "stages/family.h"
+#include "stages/weights.h"
+
+void make_folder(char path[64]) {
+    const char *base = getenv("TMPDIR");
+    assert_in_range(snprintf(path, 64, "%s/ees-model-XXXXXX", base && strlen(base) < 40 ? base : "/tmp"), 1, 63);
+    assert_non_null(mkdtemp(path));
+}
+
+void remove_folder(const char *path) {
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        char file[400];
+        snprintf(file, sizeof file, "%s/%s", path, entry->d_name);
+        if (entry->d_name[0] != '.')
+            unlink(file);
+    }
+    closedir(dir);
+    assert_int_equal(rmdir(path), 0);
+}
+
+void write_file(const char *dir, const char *name, const void *data, size_t n_bytes) {
+    char path[200];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(data, 1, n_bytes, file), n_bytes);
+    assert_int_equal(fclose(file), 0);
+}
+
+ees_tensors *open_tensors_or_skip(const char *dir, const char *file) {
+    char path[400];
+    ees_tensors *tensors = NULL;
+    ees_error err = {0};
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    if (access(path, R_OK) != 0) {
+        print_message("skipped: %s is not there\n", path);
+        skip();
+    }
+    if (ees_tensors_open(path, &tensors, &err) != 0)
+        fail_msg("%s", err.message);
+    return tensors;
+}
+
+json_t *load_json(const char *dir, const char *file) {
+    char path[400];
+    json_error_t problem;
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    json_t *root = json_load_file(path, 0, &problem);
+    if (!root)
+        fail_msg("%s: %s", path, problem.text);
+    return root;
+}
+
+float *read_tensor(const ees_tensors *tensors, const char *name, const ees_tensor_info **info) {
+    *info = ees_tensors_find(tensors, name);
+    if (!*info)
+        fail_msg("the reference has no tensor '%s'", name);
+    float *values = malloc((*info)->n_elements * sizeof *values);
+    assert_non_null(values);
+    assert_int_equal(ees_tensors_read_f32(tensors, *info, values, NULL), 0);
+    return values;
+}
+
+ees_frame tensor_frame(const ees_model *model, const float *pixels) {
+    const ees_model_info *info = ees_model_get_info(model);
+    return (ees_frame){
+        .kind = EES_FRAME_TENSOR,
+        .width_px = info->image_width_px,
+        .height_px = info->image_height_px,
+        .data = {pixels},
+        .stride = {info->image_width_px * sizeof(float)},
+    };
+}
+
+void walk_units(const ees_model *model, const struct ees__policy_setup *setup, const ees_frame *frame, uint64_t seq,
+                struct walked *out) {
+    const ees_model_info *info = ees_model_get_info(model);
+    struct ees__lane *lane = ees__lane_open(model);
+    *out = (struct walked){.item = {.frame = frame, .seq = seq, .exit_idx = -1}};
+    out->item.state = ees__calloc_aligned(info->state_bytes, 1);
+    out->item.logits = out->logits = ees__calloc_aligned(info->n_classes, sizeof(float));
+    assert_true(lane && out->item.state && out->logits);
+    for (unsigned i = 0; i < info->n_units && out->rc == EES__UNIT_NEXT; i++, out->n_units_run++)
+        out->rc = ees__unit_run(model, setup, i, &out->item, lane);
+    ees__lane_close(lane);
+}
+
+void walked_fini(struct walked *walked) {
+    ees__free(walked->item.state);
+    ees__free(walked->logits);
+}
+
+/* ---- a tiny model --------------------------------------------------------------------------------------- */
+
+/* Append a canonical tensor under the family's names, with seeded values. */
+static void add(struct tiny *tiny, const struct ees__family *family, const char *canonical, size_t rank, size_t d0,
+                size_t d1, size_t d2, size_t d3) {
+    const struct ees__tensor_shape shape = {(unsigned)rank, {d0, d1, d2, d3}};
+    struct ees__weights *random;
+    float *values;
+    char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
+    assert_int_equal(ees__weights_open_random(7, &random, NULL), 0);
+    assert_int_equal(random->read(random, canonical, &shape, &values, NULL), 0);
+    random->close(random);
+    unsigned n_parts = ees__family_map_name(family, canonical, parts);
+    size_t n_part = ees__tensor_elements(&shape) / n_parts;
+    for (unsigned i = 0; i < n_parts; i++) {
+        struct tensor *t = &tiny->tensors[tiny->n_tensors++];
+        *t = (struct tensor){.dtype = "F32", .rank = shape.rank, .shape = {d0 / n_parts, d1, d2, d3}};
+        snprintf(t->name, sizeof t->name, "%.127s", parts[i]);
+        t->data = malloc(n_part * sizeof(float));
+        assert_non_null(t->data);
+        memcpy(t->data, values + i * n_part, n_part * sizeof(float));
+    }
+    ees__free(values);
+}
+
+static void add_pair(struct tiny *tiny, const struct ees__family *family, const char *base, size_t rank, size_t d0,
+                     size_t d1, size_t d2, size_t d3) {
+    char name[64];
+    snprintf(name, sizeof name, "%s.weight", base);
+    add(tiny, family, name, rank, d0, d1, d2, d3);
+    snprintf(name, sizeof name, "%s.bias", base);
+    add(tiny, family, name, 1, d0, 0, 0, 0);
+}
+
+static void add_batch_norm(struct tiny *tiny, const struct ees__family *family, const char *base, size_t c) {
+    char name[64];
+    add_pair(tiny, family, base, 1, c, 0, 0, 0);
+    snprintf(name, sizeof name, "%s.running_mean", base);
+    add(tiny, family, name, 1, c, 0, 0, 0);
+    snprintf(name, sizeof name, "%s.running_var", base);
+    add(tiny, family, name, 1, c, 0, 0, 0);
+}
+
+enum { C = 16, F = 24, K = 3, P = 4, T = 7, N_BLOCKS = 2 };
+
+static void add_block(struct tiny *tiny, const struct ees__family *family, unsigned block) {
+    static const struct {
+        const char *leaf;
+        unsigned rank, n, k;
+    } pairs[] = {{"norm1", 1, C, 0},        {"attn.qkv", 2, 3 * C, C}, {"attn.proj", 2, C, C},
+                 {"norm2", 1, C, 0},        {"mlp.fc1", 2, F, C},      {"mlp.fc2", 2, C, F}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        char base[48];
+        snprintf(base, sizeof base, "blk.%u.%s", block, pairs[i].leaf);
+        add_pair(tiny, family, base, pairs[i].rank, pairs[i].n, pairs[i].k, 0, 0);
+    }
+}
+
+static const char lgvit_config[] =
+    "{\"architectures\":[\"DeiTHighwayForImageClassification\"],\"model_type\":\"deit\",\"backbone\":\"ViT\","
+    "\"highway_type\":\"LGViT\",\"num_early_exits\":2,\"position_exits\":\"[1,2]\",\"exit_strategy\":\"confidence\","
+    "\"threshold\":0.8,";
+static const char hf_config[] =
+    "{\"architectures\":[\"ViTForImageClassification\"],\"model_type\":\"vit\",\"early_exits\":{\"exits\":["
+    "{\"after_block\":1,\"head\":\"conv1_1\"},{\"after_block\":2,\"head\":\"attention_r2\"}],"
+    "\"policy\":{\"name\":\"confidence\",\"thresholds\":0.8}},";
+static const char common_config[] =
+    "\"image_size\":[8,12],\"patch_size\":4,\"hidden_size\":16,\"num_attention_heads\":2,\"intermediate_size\":24,"
+    "\"num_hidden_layers\":2,\"id2label\":{\"0\":\"ant\",\"2\":\"cat\",\"1\":\"bee\"}}";
+
+void tiny_init(struct tiny *tiny, const char *family_name) {
+    const struct ees__family *family = ees__family_by_name(family_name);
+    bool lgvit = strcmp(family_name, "lgvit-vit") == 0;
+    char text[1024];
+    memset(tiny, 0, sizeof *tiny);
+    snprintf(text, sizeof text, "%s%s", lgvit ? lgvit_config : hf_config, common_config);
+    tiny->config = json_loads(text, 0, NULL);
+    assert_non_null(tiny->config);
+    add(tiny, family, "embed.cls", 3, 1, 1, C, 0);
+    add(tiny, family, "embed.pos", 3, 1, T, C, 0);
+    add_pair(tiny, family, "embed.patch", 4, C, 3, P, P);
+    for (unsigned i = 0; i < N_BLOCKS; i++)
+        add_block(tiny, family, i);
+    add_pair(tiny, family, "norm", 1, C, 0, 0, 0);
+    add_pair(tiny, family, "head.cls", 2, K, C, 0, 0);
+    add_pair(tiny, family, "exit.0.conv1", 4, C, C, 1, 1);
+    add_batch_norm(tiny, family, "exit.0.bn1", C);
+    add_pair(tiny, family, "exit.0.dw", 4, C, 1, 3, 3);
+    add_batch_norm(tiny, family, "exit.0.bn2", C);
+    add_pair(tiny, family, "exit.0.conv2", 4, C, C, 1, 1);
+    add_batch_norm(tiny, family, "exit.0.bn3", C);
+    add_pair(tiny, family, "exit.0.head.cls", 2, K, C, 0, 0);
+    add(tiny, family, "exit.1.attn.qkv.weight", 2, 3 * C, C, 0, 0);
+    add_pair(tiny, family, "exit.1.attn.proj", 2, C, C, 0, 0);
+    add_pair(tiny, family, "exit.1.head.cls", 2, K, C, 0, 0);
+}
+
+void tiny_fini(struct tiny *tiny) {
+    json_decref(tiny->config);
+    for (size_t i = 0; i < tiny->n_tensors; i++)
+        free(tiny->tensors[i].data);
+}
+
+struct tensor *tiny_find(struct tiny *tiny, const char *name) {
+    for (size_t i = 0; i < tiny->n_tensors; i++)
+        if (strcmp(tiny->tensors[i].name, name) == 0)
+            return &tiny->tensors[i];
+    fail_msg("the tiny model has no tensor '%s'", name);
+    return NULL;
+}
+
+void tiny_remove(struct tiny *tiny, const char *name) {
+    struct tensor *t = tiny_find(tiny, name);
+    free(t->data);
+    *t = tiny->tensors[--tiny->n_tensors];
+}
+
+static size_t tensor_bytes(const struct tensor *t) {
+    size_t n = strcmp(t->dtype, "I64") == 0 ? 8 : 4;
+    for (unsigned i = 0; i < t->rank; i++)
+        n *= t->shape[i];
+    return n;
+}
+
+/* 8 bytes of length, the header, the values. */
+static void write_tensors(const struct tiny *tiny, FILE *file) {
+    json_t *header = json_object();
+    size_t offset = 0;
+    for (size_t i = 0; i < tiny->n_tensors; i++) {
+        const struct tensor *t = &tiny->tensors[i];
+        json_t *shape = json_array();
+        for (unsigned j = 0; j < t->rank; j++)
+            json_array_append_new(shape, json_integer((json_int_t)t->shape[j]));
+        size_t end = offset + tensor_bytes(t);
+        json_object_set_new(header, t->name,
+                            json_pack("{s:s,s:o,s:[I,I]}", "dtype", t->dtype, "shape", shape, "data_offsets",
+                                      (json_int_t)offset, (json_int_t)end));
+        offset = end;
+    }
+    char *text = json_dumps(header, JSON_COMPACT);
+    uint64_t n_header = strlen(text);
+    assert_int_equal(fwrite(&n_header, sizeof n_header, 1, file), 1);
+    assert_int_equal(fwrite(text, 1, n_header, file), n_header);
+    for (size_t i = 0; i < tiny->n_tensors; i++) {
+        const struct tensor *t = &tiny->tensors[i];
+        void *zeros = calloc(1, tensor_bytes(t));
+        assert_non_null(zeros);
+        assert_int_equal(fwrite(t->data ? t->data : zeros, 1, tensor_bytes(t), file), tensor_bytes(t));
+        free(zeros);
+    }
+    free(text);
+    json_decref(header);
+}
+
+void tiny_write(const struct tiny *tiny, const char *dir) {
+    char path[128];
+    char *config = json_dumps(tiny->config, JSON_INDENT(2));
+    write_file(dir, "config.json", config, strlen(config));
+    free(config);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    write_tensors(tiny, file);
+    assert_int_equal(fclose(file), 0);
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+/* Model folders with one thing wrong each: all are refused with EES_EMODEL, and the message names the thing. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "support.h"
+
+#define LAYER "deit.encoder.layer.1."
+#define EXIT "deit.encoder.highway.0."
+
+static void expect_refused(const char *dir, const char *const *needles) {
+    ees_model *model = NULL;
+    ees_error err = {0};
+    int rc = ees_model_open(dir, NULL, &model, &err);
+    if (rc != EES_EMODEL)
+        fail_msg("opened with %d %s, expected a refusal that names %s", rc, err.message, needles[0]);
+    for (; *needles; needles++)
+        if (!strstr(err.message, *needles))
+            fail_msg("'%s' does not name '%s'", err.message, *needles);
+    assert_int_equal(err.code, rc);
+    assert_null(model);
+}
+
+struct config_case {
+    const char *key, *value; /* value NULL: the key is removed */
+    const char *needles[4];
+};
+
+static const struct config_case config_cases[] = {
+    {"model_type", "\"swin\"", {"config.json", "'model_type'", "swin", "\"vit\""}},
+    {"model_type", "7", {"'model_type'", "7"}},
+    {"architectures", "[\"DeiTForImageClassification\"]", {"'architectures'", "DeiTForImageClassification"}},
+    {"backbone", "\"DeiT\"", {"'backbone'", "\"DeiT\"", "\"ViT\""}},
+    {"encoder_ensemble", "true", {"'encoder_ensemble'"}},
+    {"hidden_size", "0", {"'hidden_size'", "0", "from 1 to"}},
+    {"hidden_size", "-16", {"'hidden_size'", "-16"}},
+    {"hidden_size", "16.0", {"'hidden_size'", "16.0"}},
+    {"hidden_size", "\"16\"", {"'hidden_size'", "\"16\""}},
+    {"hidden_size", "99999999999", {"'hidden_size'", "99999999999"}},
+    {"hidden_size", "32", {"model.safetensors", "'deit.embeddings.cls_token'", "(1,1,16)", "expected (1,1,32)"}},
+    {"num_attention_heads", "3", {"'hidden_size'", "16", "'num_attention_heads' (3)"}},
+    {"num_hidden_layers", "3", {"tensor 'deit.encoder.layer.2.layernorm_before.weight'", "is missing"}},
+    {"num_hidden_layers", "97", {"'num_hidden_layers'", "97"}},
+    {"intermediate_size", "25", {"deit.encoder.layer.0.", "intermediate.dense.weight", "(24,16)", "expected (25,16)"}},
+    {"patch_size", "5", {"'patch_size'", "5", "8 x 12"}},
+    {"image_size", "[8,0]", {"'image_size'", "[8,0]"}},
+    {"image_size", "[8]", {"'image_size'", "[8]"}},
+    {"image_size", "16", {"position_embeddings", "(1,7,16)", "expected (1,17,16)"}},
+    {"num_channels", "1", {"'num_channels'", "1"}},
+    {"hidden_act", "\"relu\"", {"'hidden_act'", "relu", "\"gelu\""}},
+    {"layer_norm_eps", "-1", {"'layer_norm_eps'", "-1"}},
+    {"qkv_bias", "\"yes\"", {"'qkv_bias'", "yes"}},
+    {"qkv_bias", "false", {"query.bias", "not part of"}},
+    {"id2label", "{\"0\":\"a\",\"1\":\"b\",\"3\":\"c\"}", {"'id2label'", "\"3\""}},
+    {"id2label", "{\"0\":\"a\",\"01\":\"b\"}", {"'id2label'", "\"01\""}},
+    {"id2label", "{\"0\":5}", {"'id2label'", "5"}},
+    {"id2label", "[]", {"'id2label'", "[]"}},
+    {"id2label", "{\"0\":\"a\",\"1\":\"b\"}", {"classifier.weight", "(3,16)", "expected (2,16)"}},
+    {"num_labels", "4", {"'num_labels'", "4", "3"}},
+    {"num_early_exits", "3", {"'num_early_exits'", "3", "8, 6, 4 or 2"}},
+    {"num_early_exits", "4", {"'position_exits'", "[1,2]", "4 blocks"}},
+    {"num_early_exits", "33", {"'num_early_exits'", "33"}},
+    {"position_exits", "\"[2,1]\"", {"'position_exits'", "[2,1]", "increasing"}},
+    {"position_exits", "\"[1,1]\"", {"'position_exits'", "[1,1]", "increasing"}},
+    {"position_exits", "\"[1,3]\"", {"'position_exits'", "[1,3]", "1 to 2"}},
+    {"position_exits", "\"[0,1]\"", {"'position_exits'", "[0,1]"}},
+    {"position_exits", "\"1,2\"", {"'position_exits'", "1,2"}},
+    {"position_exits", "null", {"'position_exits'", "missing"}},
+    {"highway_type", "\"linear\"", {"'highway_type'", "linear", "conv1_1"}},
+    {"highway_type", "\"attention_r0\"", {"'highway_type'", "attention_r0"}},
+    {"highway_type", NULL, {"'highway_type'", "missing"}},
+    {"highway_type", "\"conv2_1\"", {"highway.0", "not part of"}},
+    {"exit_strategy", "\"vote\"", {"'exit_strategy'", "vote", "patience"}},
+    {"threshold", "\"high\"", {"'threshold'", "high"}},
+    {"threshold", "[0.5]", {"'threshold'", "[0.5]", "2"}},
+    {"threshold", "[0.5,null]", {"'threshold'"}},
+    {"threshold", "1e300", {"'threshold'"}},
+};
+
+static void test_configs(void **state) {
+    for (size_t i = 0; i < sizeof config_cases / sizeof *config_cases; i++) {
+        const struct config_case *one = &config_cases[i];
+        char dir[64];
+        struct tiny tiny;
+        make_folder(dir);
+        tiny_init(&tiny, "lgvit-vit");
+        if (one->value)
+            json_object_set_new(tiny.config, one->key, json_loads(one->value, JSON_DECODE_ANY, NULL));
+        else
+            json_object_del(tiny.config, one->key);
+        tiny_write(&tiny, dir);
+        const char *needles[5] = {0};
+        memcpy(needles, one->needles, sizeof one->needles);
+        expect_refused(dir, needles);
+        tiny_fini(&tiny);
+        remove_folder(dir);
+    }
+}
+
+static const struct config_case canonical_cases[] = {
+    {"early_exits", "7", {"'early_exits'", "7"}},
+    {"early_exits", "{\"exits\":[]}", {"'early_exits.exits'", "[]"}},
+    {"early_exits", "{\"exits\":[{\"after_block\":1}]}", {"'early_exits.exits'", "after_block"}},
+    {"early_exits", "{\"exits\":[{\"after_block\":9,\"head\":\"conv1_1\"}]}", {"'early_exits.exits'", "9"}},
+    {"early_exits", "{\"exits\":[{\"after_block\":1,\"head\":\"mixer_ee\"}]}", {"'early_exits.exits'", "mixer_ee"}},
+    {"early_exits",
+     "{\"exits\":[{\"after_block\":1,\"head\":\"conv1_1\"}],\"policy\":{\"name\":\"luck\"}}",
+     {"'early_exits.policy.name'", "luck"}},
+    {"early_exits",
+     "{\"exits\":[{\"after_block\":1,\"head\":\"conv1_1\"}],\"policy\":{\"name\":\"patience\",\"thresholds\":0.5}}",
+     {"patience", "no threshold"}},
+};
+
+static void test_canonical_exits(void **state) {
+    for (size_t i = 0; i < sizeof canonical_cases / sizeof *canonical_cases; i++) {
+        const struct config_case *one = &canonical_cases[i];
+        char dir[64];
+        struct tiny tiny;
+        make_folder(dir);
+        tiny_init(&tiny, "hf-vit");
+        json_object_set_new(tiny.config, one->key, json_loads(one->value, JSON_DECODE_ANY, NULL));
+        tiny_write(&tiny, dir);
+        const char *needles[5] = {0};
+        memcpy(needles, one->needles, sizeof one->needles);
+        expect_refused(dir, needles);
+        tiny_fini(&tiny);
+        remove_folder(dir);
+    }
+}
+
+static const struct config_case preproc_cases[] = {
+    {"size", "{\"height\":12,\"width\":8}", {"'size'", "8 x 12"}},
+    {"size", "{\"shortest_edge\":8}", {"'size'", "8 x 12"}},
+    {"size", "{\"height\":8}", {"'size'", "{\"height\":8}"}},
+    {"size", "[8,12]", {"'size'", "[8,12]"}},
+    {"size", "0", {"'size'", "0"}},
+    {"do_resize", "false", {"'do_resize'", "false"}},
+    {"resample", "1", {"'resample'", "1", "bilinear"}},
+    {"image_mean", "[0.5,0.5]", {"'image_mean'", "[0.5,0.5]"}},
+    {"image_std", "[0.5,0.5,0]", {"'image_std'"}},
+    {"rescale_factor", "0", {"'rescale_factor'", "0"}},
+    {"do_center_crop", "1", {"'do_center_crop'", "1"}},
+};
+
+/* On the plain family, whose preprocessor file decides. */
+static void test_preprocessors(void **state) {
+    for (size_t i = 0; i < sizeof preproc_cases / sizeof *preproc_cases; i++) {
+        const struct config_case *one = &preproc_cases[i];
+        char dir[64], text[256];
+        struct tiny tiny;
+        make_folder(dir);
+        tiny_init(&tiny, "hf-vit");
+        tiny_write(&tiny, dir);
+        bool is_size = strcmp(one->key, "size") == 0;
+        int n = snprintf(text, sizeof text, "{%s\"%s\":%s}", is_size ? "" : "\"size\":{\"height\":8,\"width\":12},",
+                         one->key, one->value);
+        write_file(dir, "preprocessor_config.json", text, (size_t)n);
+        const char *needles[5] = {"preprocessor_config.json"};
+        memcpy(needles + 1, one->needles, sizeof one->needles);
+        expect_refused(dir, needles);
+        tiny_fini(&tiny);
+        remove_folder(dir);
+    }
+}
+
+enum change { REMOVE, RESHAPE, VALUE, ADD, INTEGERS };
+
+struct tensor_case {
+    enum change change;
+    const char *tensor;
+    float value; /* VALUE: at index 5 */
+    const char *needles[4];
+};
+
+static const struct tensor_case tensor_cases[] = {
+    {REMOVE, LAYER "output.dense.weight", 0, {"model.safetensors", "'" LAYER "output.dense.weight'", "missing"}},
+    {REMOVE, "deit.embeddings.cls_token", 0, {"'deit.embeddings.cls_token'", "missing"}},
+    {REMOVE, LAYER "attention.attention.value.bias", 0, {"attention.value.bias'", "missing"}},
+    {REMOVE, EXIT "classifier.weight", 0, {"'" EXIT "classifier.weight'", "missing"}},
+    {REMOVE, EXIT "mlp.proj_bn.running_var", 0, {"'" EXIT "mlp.proj_bn.running_var'", "missing"}},
+    {RESHAPE, LAYER "output.dense.weight", 0, {"'" LAYER "output.dense.weight' is (24,16), expected (16,24)"}},
+    {RESHAPE, LAYER "intermediate.dense.weight", 0, {"is (16,24), expected (24,16)"}},
+    {VALUE, LAYER "attention.attention.key.weight", NAN, {"attention.key.weight'", "nan", "index 5"}},
+    {VALUE, "classifier.weight", INFINITY, {"'classifier.weight'", "inf", "index 5"}},
+    {VALUE, EXIT "mlp.conv1.2.running_var", -1, {"'" EXIT "mlp.conv1.2.running_var'", "negative", "-1", "index 5"}},
+    {INTEGERS, "deit.layernorm.weight", 0, {"'deit.layernorm.weight'", "integers"}},
+    {ADD, "deit.embeddings.distillation_token", 0, {"'deit.embeddings.distillation_token'", "not part of"}},
+    {ADD, "deit.encoder.highway.2.classifier.weight", 0, {"highway.2.classifier.weight'", "not part of"}},
+};
+
+static void change_tensor(struct tiny *tiny, const struct tensor_case *one) {
+    struct tensor *t;
+    size_t first;
+    switch (one->change) {
+    case REMOVE:
+        tiny_remove(tiny, one->tensor);
+        break;
+    case RESHAPE:
+        t = tiny_find(tiny, one->tensor);
+        first = t->shape[0];
+        t->shape[0] = t->shape[1];
+        t->shape[1] = first;
+        break;
+    case VALUE:
+        tiny_find(tiny, one->tensor)->data[5] = one->value;
+        break;
+    case INTEGERS:
+        t = tiny_find(tiny, one->tensor);
+        free(t->data);
+        t->data = NULL;
+        t->dtype = "I64";
+        break;
+    case ADD:
+        t = &tiny->tensors[tiny->n_tensors++];
+        *t = (struct tensor){.dtype = "F32", .rank = 1, .shape = {3}};
+        snprintf(t->name, sizeof t->name, "%s", one->tensor);
+        break;
+    }
+}
+
+static void test_tensors(void **state) {
+    for (size_t i = 0; i < sizeof tensor_cases / sizeof *tensor_cases; i++) {
+        char dir[64];
+        struct tiny tiny;
+        make_folder(dir);
+        tiny_init(&tiny, "lgvit-vit");
+        change_tensor(&tiny, &tensor_cases[i]);
+        tiny_write(&tiny, dir);
+        const char *needles[5] = {0};
+        memcpy(needles, tensor_cases[i].needles, sizeof tensor_cases[i].needles);
+        expect_refused(dir, needles);
+        tiny_fini(&tiny);
+        remove_folder(dir);
+    }
+}
+
+/* Cut after every length around the interesting places; every cut is refused. */
+static void test_cut_files(void **state) {
+    char dir[64], path[100];
+    struct tiny tiny;
+    struct stat st;
+    make_folder(dir);
+    tiny_init(&tiny, "lgvit-vit");
+    tiny_write(&tiny, dir);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    assert_int_equal(stat(path, &st), 0);
+    for (off_t n = st.st_size - 1; n >= 0; n = n > 16 ? n * 3 / 4 : n - 1) {
+        assert_int_equal(truncate(path, n), 0);
+        expect_refused(dir, (const char *[]){"model.safetensors", NULL});
+    }
+    tiny_fini(&tiny);
+    remove_folder(dir);
+}
+
+static void test_broken_files(void **state) {
+    static const struct {
+        const char *file, *text;
+        size_t n_bytes;
+        const char *needles[4];
+    } cases[] = {
+        {"config.json", "{\"model_type\": \"vit\",", 20, {"config.json", "line 1"}},
+        {"config.json", "{\"a\": 1, \"a\": 2}", 16, {"config.json", "a"}},
+        {"config.json", "[1]", 3, {"config.json", "object"}},
+        {"config.json", "", 0, {"config.json", "JSON"}},
+        {"preprocessor_config.json", "nonsense", 8, {"preprocessor_config.json", "line 1"}},
+        {"model.safetensors", "\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10, {"model.safetensors"}},
+        {"model.safetensors", "\x02\0\0\0\0\0\0\0{}", 10, {"model.safetensors", "is missing"}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char dir[64];
+        struct tiny tiny;
+        make_folder(dir);
+        tiny_init(&tiny, "lgvit-vit");
+        tiny_write(&tiny, dir);
+        write_file(dir, cases[i].file, cases[i].text, cases[i].n_bytes);
+        const char *needles[5] = {0};
+        memcpy(needles, cases[i].needles, sizeof cases[i].needles);
+        expect_refused(dir, needles);
+        tiny_fini(&tiny);
+        remove_folder(dir);
+    }
+}
+
+static void test_missing_files(void **state) {
+    char dir[64];
+    struct tiny tiny;
+    make_folder(dir);
+    expect_refused(dir, (const char *[]){"config.json", "No such file", NULL});
+    tiny_init(&tiny, "lgvit-vit");
+    tiny_write(&tiny, dir);
+    char path[100];
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    assert_int_equal(unlink(path), 0);
+    expect_refused(dir, (const char *[]){"model.safetensors", NULL});
+    tiny_fini(&tiny);
+    remove_folder(dir);
+}
+
+/* The override takes NaN weights; the frame then fails instead of answering, at full depth, whatever the policy. */
+static void test_nonfinite_allowed(void **state) {
+    char dir[64];
+    struct tiny tiny;
+    ees_model *model;
+    ees_model_options options;
+    float pixels[3 * 8 * 12] = {0};
+    make_folder(dir);
+    tiny_init(&tiny, "lgvit-vit");
+    tiny_find(&tiny, "deit.embeddings.cls_token")->data[3] = NAN;
+    tiny_write(&tiny, dir);
+    ees_model_options_default(&options);
+    options.allow_nonfinite = true;
+    assert_int_equal(ees_model_open(dir, &options, &model, NULL), 0);
+    ees_frame frame = tensor_frame(model, pixels);
+    for (const char *const *name = ees_policy_names(); *name; name++) {
+        ees_policy_options policy = {.name = *name};
+        struct ees__policy_setup setup;
+        struct walked walked;
+        assert_int_equal(ees__policy_setup(model, &policy, &setup, NULL), 0);
+        walk_units(model, &setup, &frame, 0, &walked);
+        assert_int_equal(walked.rc, EES_EDAMAGED);
+        assert_int_equal(walked.n_units_run, ees_model_get_info(model)->n_units);
+        assert_non_null(strstr(walked.item.error.message, "not finite"));
+        walked_fini(&walked);
+    }
+    ees_model_close(model);
+    tiny_fini(&tiny);
+    remove_folder(dir);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_configs),      cmocka_unit_test(test_canonical_exits),
+        cmocka_unit_test(test_preprocessors), cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_cut_files),    cmocka_unit_test(test_broken_files),
+        cmocka_unit_test(test_missing_files), cmocka_unit_test(test_nonfinite_allowed),
+    };
+    return cmocka_run_group_tests_name("bad models", tests, NULL, NULL);
+}
