@@ -52,6 +52,11 @@ def gram_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student.transpose(1, 2) @ student, teacher.transpose(1, 2) @ teacher)
 
 
+def _per_token(features: Tensor) -> Tensor:
+    """Scale [B, n, C] so that its Gram matrix is a mean over the n tokens."""
+    return features * features.shape[1] ** -0.5
+
+
 def stage2(out: Outputs, labels: Tensor, config: Config, alpha: float, eta: float,
            omega: float) -> Tensor:
     """Loss of the exit heads on a frozen backbone:
@@ -60,9 +65,11 @@ def stage2(out: Outputs, labels: Tensor, config: Config, alpha: float, eta: floa
     LGViT defines it for 8 exits; the 4-exit layout keeps the same pairs. hete draws the first and
     last convolution head to the last block's patches X, and the first and last attention head to X
     subsampled like the head. homo draws every convolution head to the last of its kind, and every
-    attention head likewise through Gram matrices. Three deviations from the published code, all of
-    them repairs: KD's teacher is the real final logits (with the final LN), X leaves out one token
-    for backbone ViT, and teacher features are detached."""
+    attention head likewise through Gram matrices. Four deviations from the published code, all of
+    them repairs: KD's teacher is the real final logits (with the final LN); X leaves out one token
+    for backbone ViT; teacher features are detached; Gram matrices are divided by the number of
+    tokens. Without the last, heads of 16 and of 9 tokens can't agree, and the term's gradient on
+    the embedded model is a hundred times that of all others."""
     teacher_logits = out.logits.detach()
     loss = sum((1 - alpha) * F.cross_entropy(z.float(), labels)
                + alpha * distillation(z, teacher_logits) for z in out.exit_logits)
@@ -74,7 +81,8 @@ def stage2(out: Outputs, labels: Tensor, config: Config, alpha: float, eta: floa
                  if kind.startswith("attention") == attention]
         for ratio, features in group if len(group) < 2 else (group[0], group[-1]):
             hete = hete + heterogeneous(features, last[:, ::ratio, ::ratio].flatten(1, 2))
-        teacher = group[-1][1].detach()
-        distance = gram_mse if attention else F.mse_loss
-        homo = homo + sum(distance(features.float(), teacher.float()) for _, features in group[:-1])
+        teacher = _per_token(group[-1][1].detach()) if attention else group[-1][1].detach()
+        for _, features in group[:-1]:
+            homo = homo + (gram_mse(_per_token(features), teacher) if attention
+                           else F.mse_loss(features.float(), teacher.float()))
     return loss + eta * hete + omega * homo

@@ -78,7 +78,7 @@ def test_stage2_formula(toy):
     f, x = out.exit_features, out.hidden[-1][:, 1:].unflatten(1, (4, 4))
     pairs = ((f[0], x), (f[1], x), (f[2], x[:, ::2, ::2]), (f[3], x[:, ::3, ::3]))
     hete = sum(float(losses.heterogeneous(a, b.flatten(1, 2))) for a, b in pairs)
-    homo = float(F.mse_loss(f[0], f[1]) + losses.gram_mse(f[2], f[3]))
+    homo = float(F.mse_loss(f[0], f[1]) + losses.gram_mse(f[2] / 2, f[3] / 2))
     whole = float(losses.stage2(out, labels, CONFIG, 0.0, 0.5, 0.25))
     assert whole == pytest.approx(base + 0.5 * hete + 0.25 * homo, rel=1e-5)
 
