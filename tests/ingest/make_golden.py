@@ -4,7 +4,7 @@
 
     python3 make_golden.py golden.bin          needs Pillow and numpy
 
-Layout, little endian: b"EESGOLD1"; two normalisations, each 3 + 3 float64 (mean, std) and 3 x 256 float32 (value of each
+Layout, little endian: b"EESGOLD1"; two normalisations, each 3 + 3 float64 (mean, std) and 3 x 256 float32 (value of a
 level as the Hugging Face processors compute it); uint32 number of cases; each case: 10 uint32 (resize_h, resize_w,
 filter, crop, round_half_even, height, width, patch, normalisation, JPEG bytes), the JPEG, height x width x 3 bytes.
 
