@@ -1,57 +1,65 @@
 /* SPDX-License-Identifier: MIT */
 /* JSON files of a model: reading them whole, and typed access to their keys. Called at open only. */
+#define _GNU_SOURCE
 #include "stages/json.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { MAX_FILE_BYTES = 16 << 20 };
 
-static int read_open_file(FILE *file, const char *path, char **text, size_t *n_bytes, ees_error *err) {
+static int read_all(int fd, const char *path, char *buffer, size_t capacity, size_t *n_bytes, ees_error *err) {
+    for (*n_bytes = 0; *n_bytes < capacity;) {
+        ssize_t n = read(fd, buffer + *n_bytes, capacity - *n_bytes);
+        if (n < 0 && errno != EINTR)
+            return EES_FAIL_OS(err, EES_EMODEL, errno, "%s: cannot be read", path);
+        if (n == 0)
+            break;
+        *n_bytes += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+static int load_open_file(int fd, const char *path, struct ees__json *out, ees_error *err) {
     struct stat st;
-    if (fstat(fileno(file), &st) != 0)
+    size_t n_bytes;
+    if (fstat(fd, &st) != 0)
         return EES_FAIL_OS(err, EES_EMODEL, errno, "%s: cannot be read", path);
     if (!S_ISREG(st.st_mode))
         return EES_FAIL(err, EES_EMODEL, "%s: is not a regular file", path);
     if (st.st_size > MAX_FILE_BYTES)
         return EES_FAIL(err, EES_EMODEL, "%s: has %lld bytes, at most %d are read", path, (long long)st.st_size,
                         MAX_FILE_BYTES);
-    char *buffer = malloc((size_t)st.st_size + 1);
-    if (!buffer)
+    char *text = malloc((size_t)st.st_size + 1);
+    if (!text)
         return EES_FAIL(err, EES_ENOMEM, "%s: out of memory", path);
-    size_t n = fread(buffer, 1, (size_t)st.st_size, file);
-    if (ferror(file)) {
-        free(buffer);
-        return EES_FAIL_OS(err, EES_EMODEL, errno, "%s: cannot be read", path);
-    }
-    *text = buffer;
-    *n_bytes = n;
-    return 0;
-}
-
-int ees__json_load(const char *path, struct ees__json *out, ees_error *err) {
-    FILE *file = fopen(path, "rbe");
-    if (!file)
-        return EES_FAIL_OS(err, EES_EMODEL, errno, "%s: cannot be opened", path);
-    char *text = NULL;
-    size_t n_bytes = 0;
-    int rc = read_open_file(file, path, &text, &n_bytes, err);
-    fclose(file);
+    int rc = read_all(fd, path, text, (size_t)st.st_size, &n_bytes, err);
     if (rc == 0)
         rc = ees__json_parse(text, n_bytes, path, out, err);
     free(text);
     return rc;
 }
 
+int ees__json_load(const char *path, struct ees__json *out, ees_error *err) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us: it is refused right after */
+    if (fd < 0)
+        return EES_FAIL_OS(err, EES_EMODEL, errno, "%s: cannot be opened", path);
+    int rc = load_open_file(fd, path, out, err);
+    close(fd);
+    return rc;
+}
+
 int ees__json_parse(const void *text, size_t n_bytes, const char *name, struct ees__json *out, ees_error *err) {
     json_error_t problem;
     json_t *root = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &problem);
-    if (!root && json_error_code(&problem) == json_error_out_of_memory)
+    if (!root && problem.text[0] == '\0') /* a refusal has a text, memory that ran out mostly none */
         return EES_FAIL(err, EES_ENOMEM, "%s: out of memory", name);
     if (!root)
         return EES_FAIL(err, EES_EMODEL, "%s: is not valid JSON: line %d, column %d: %s", name, problem.line,
@@ -94,7 +102,7 @@ int ees__json_refuse(const struct ees__json *json, const char *where, const char
     va_end(args);
     char *shown = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     ees__fail(err, EES_EMODEL, 0, where, "%s: '%s%s' is %.64s%s, expected %s", json->file, json->prefix, key,
-              shown ? shown : "missing", shown && strlen(shown) > 64 ? "..." : "", expected);
+              !value ? "missing" : shown ? shown : "?", shown && strlen(shown) > 64 ? "..." : "", expected);
     free(shown);
     return EES_EMODEL;
 }

@@ -57,23 +57,28 @@ static const char *const *find_layout(size_t n_exits) {
 }
 
 /* "[4,5,6]" as text or as a list; absent: after blocks 6 .. 12, which are 7 exits. `*list` is owned by the caller. */
-static int read_positions(const struct ees__json *json, size_t n_exits, json_t **list, ees_error *err) {
+static int parse_positions(const struct ees__json *json, json_t **list, ees_error *err) {
     json_t *value = ees__json_get(json, "position_exits");
-    json_t *positions = NULL;
-    if (!value)
-        positions = json_pack("[iiiiiii]", 6, 7, 8, 9, 10, 11, 12);
-    else
-        positions = json_is_string(value) ? json_loads(json_string_value(value), 0, NULL) : json_incref(value);
-    bool good = json_array_size(positions) == n_exits; /* 0 for what is no list */
+    const char *text = value ? json_string_value(value) : "[6,7,8,9,10,11,12]";
+    json_error_t problem;
+    *list = text ? json_loads(text, 0, &problem) : json_incref(value);
+    if (*list)
+        return 0;
+    if (problem.text[0] == '\0') /* see ees__json_parse() */
+        return EES_FAIL(err, EES_ENOMEM, "%s: out of memory", json->file);
+    return EES_JSON_REFUSE(json, "position_exits", value, err, "a list of blocks, as \"[4,5,...]\"");
+}
+
+static int read_positions(const struct ees__json *json, size_t n_exits, json_t **list, ees_error *err) {
+    EES_TRY(parse_positions(json, list, err));
+    bool good = json_array_size(*list) == n_exits; /* 0 for what is no list */
     for (size_t i = 0; good && i < n_exits; i++)
-        good = json_integer_value(json_array_get(positions, i)) >= 1;
-    if (!good) {
-        json_decref(positions);
-        return EES_JSON_REFUSE(json, "position_exits", value, err,
-                               "a list of %zu blocks ('num_early_exits'), as \"[4,5,...]\"", n_exits);
-    }
-    *list = positions;
-    return 0;
+        good = json_integer_value(json_array_get(*list, i)) >= 1;
+    if (good)
+        return 0;
+    json_decref(*list);
+    return EES_JSON_REFUSE(json, "position_exits", ees__json_get(json, "position_exits"), err,
+                           "a list of %zu blocks ('num_early_exits'), as \"[4,5,...]\"", n_exits);
 }
 
 static int read_exits(const struct ees__json *json, struct ees__config *config, ees_error *err) {

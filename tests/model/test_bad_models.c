@@ -73,7 +73,7 @@ static const struct config_case config_cases[] = {
     {"highway_type", "\"linear\"", {"'highway_type'", "linear", "conv1_1"}},
     {"highway_type", "\"attention_r0\"", {"'highway_type'", "attention_r0"}},
     {"highway_type", NULL, {"'highway_type'", "missing"}},
-    {"highway_type", "\"conv2_1\"", {"highway.0", "not part of"}},
+    {"highway_type", "\"conv2_1\"", {"highway.1.mlp.conv1.0.weight'", "missing"}},
     {"exit_strategy", "\"vote\"", {"'exit_strategy'", "vote", "patience"}},
     {"threshold", "\"high\"", {"'threshold'", "high"}},
     {"threshold", "[0.5]", {"'threshold'", "[0.5]", "2"}},

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening a model, a lane, and tracing a frame while memory runs out: each allocation fails once, then from there on for
+ * ever. Nothing may crash or (under AddressSanitizer) leak; a refusal is EES_ENOMEM. */
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "support.h"
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t n);
+char *__real_strdup(const char *text);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t n);
+char *__wrap_strdup(const char *text);
+
+static struct {
+    bool armed, for_ever;
+    long countdown; /* allocations until the first failure */
+    bool failed;
+    bool in_json; /* the first failure was jansson's, which may take it for a mistake in the text */
+} fault;
+
+static bool fails(void) {
+    if (!fault.armed || fault.countdown-- > 0)
+        return false;
+    bool now = fault.for_ever || !fault.failed;
+    fault.failed = true;
+    return now;
+}
+
+void *__wrap_malloc(size_t n) { return fails() ? NULL : __real_malloc(n); }
+void *__wrap_calloc(size_t n, size_t size) { return fails() ? NULL : __real_calloc(n, size); }
+void *__wrap_aligned_alloc(size_t alignment, size_t n) { return fails() ? NULL : __real_aligned_alloc(alignment, n); }
+char *__wrap_strdup(const char *text) { return fails() ? NULL : __real_strdup(text); }
+
+static void *malloc_for_json(size_t n) {
+    bool first = !fault.failed;
+    void *p = __wrap_malloc(n);
+    fault.in_json |= first && !p;
+    return p;
+}
+
+static int pass(void *opaque, const ees_tap *tap) { return 0; }
+
+static int open_and_trace(const char *dir, ees_error *err) {
+    static const float pixels[3 * 8 * 12];
+    ees_model *model;
+    int rc = ees_model_open(dir, NULL, &model, err);
+    if (rc < 0)
+        return rc;
+    ees_frame frame = tensor_frame(model, pixels);
+    rc = ees_model_trace(model, &frame, pass, NULL, err);
+    ees_model_close(model);
+    return rc;
+}
+
+/* @return number of allocations of a run that had all it wanted */
+static long fail_each(const char *dir, bool for_ever) {
+    for (long n = 0;; n++) {
+        ees_error err = {0};
+        fault.for_ever = for_ever;
+        fault.countdown = n;
+        fault.failed = fault.in_json = false;
+        fault.armed = true;
+        int rc = open_and_trace(dir, &err);
+        fault.armed = false;
+        if (!fault.failed) {
+            assert_int_equal(rc, 0);
+            return n;
+        }
+        if (rc != 0 && rc != EES_ENOMEM && !(rc == EES_EMODEL && fault.in_json))
+            fail_msg("allocation %ld: %d %s (%s)", n, rc, err.message, err.where);
+        assert_int_equal(err.code, rc);
+    }
+}
+
+static void test_every_allocation(void **state) {
+    char dir[64];
+    struct tiny tiny;
+    make_folder(dir);
+    tiny_init(&tiny, "lgvit-vit");
+    tiny_write(&tiny, dir);
+    tiny_fini(&tiny);
+    json_set_alloc_funcs(malloc_for_json, free);
+    long once = fail_each(dir, false), ever = fail_each(dir, true);
+    print_message("  %ld allocations failed once, %ld for ever\n", once, ever);
+    assert_true(once > 100);
+    remove_folder(dir);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_allocation),
+    };
+    return cmocka_run_group_tests_name("models without memory", tests, NULL, NULL);
+}
