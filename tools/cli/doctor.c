@@ -2,13 +2,13 @@
 /* `eestream doctor`: what the build and the machine have, and what costs speed or formats. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/cli/machine.h"
 #include "tools/cli/verbs.h"
 
 static unsigned n_missing;
@@ -24,11 +24,8 @@ __attribute__((format(printf, 3, 4))) static void say(bool good, const char *wha
 }
 
 static void check_cores(void) {
-    cpu_set_t set;
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    CPU_ZERO(&set);
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
-    say(n >= online, "cores", "%d allowed of %ld online%s", n, online,
+    unsigned n = allowed_cores(), online = online_cores();
+    say(n >= online, "cores", "%u allowed of %u online%s", n, online,
         n < online ? " (affinity mask or container limit)" : "");
 }
 
@@ -92,16 +89,9 @@ static void check_model(void) {
 }
 
 static void check_governor(void) {
-    char governor[64] = "";
-    FILE *f = fopen("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "re");
-    if (!f) {
-        say(true, "governor", "not controlled from here");
-        return;
-    }
-    if (fgets(governor, sizeof governor, f))
-        governor[strcspn(governor, "\n")] = '\0';
-    fclose(f);
-    say(strcmp(governor, "powersave") != 0, "governor", "%s", governor);
+    char governor[64];
+    cpu_governor(governor, sizeof governor);
+    say(strcmp(governor, "powersave") != 0, "governor", "%s", governor[0] ? governor : "not controlled from here");
 }
 
 static void print_build(void) {

@@ -98,7 +98,7 @@ const struct option_row option_table[] = {
      .help = "add the time of every unit"},
     {.name = "strict", .verbs = VERB_RUN, .kind = OPTION_FLAG, .target = AT(strict),
      .help = "exit 6 when a frame was damaged, dropped or decoded with warnings"},
-    {.name = "quiet", .short_name = 'q', .verbs = VERB_RUN | VERB_BENCH | VERB_DEMO, .kind = OPTION_FLAG,
+    {.name = "quiet", .short_name = 'q', .verbs = VERB_RUN | VERB_DEMO, .kind = OPTION_FLAG,
      .target = AT(quiet), .help = "no summary, no progress; errors only"},
     {.name = "verbose", .short_name = 'v', .verbs = ALL_VERBS, .kind = OPTION_FLAG, .target = AT(verbose),
      .help = "more notes; errors say where they come from"},

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/* What `eestream bench` measured: bench.c fills it, bench_report.c prints it. */
+#ifndef EES_CLI_BENCH_H
+#define EES_CLI_BENCH_H
+
+#include "tools/cli/mix.h"
+#include "tools/cli/options.h"
+
+enum { BENCH_SINGLE, BENCH_REPLICAS, BENCH_PLANNED, BENCH_N_KINDS };
+
+struct bench_rep {
+    double wall_s, fps, cpu_s;
+};
+
+/* One way to run the model, in one engine that lives through all rounds. */
+struct bench_config {
+    int kind;
+    bool exits; /* false: policy none */
+    char name[32];
+    char plan[512];
+    ees_engine *engine;
+    size_t n_frames; /* a repetition */
+    struct bench_rep *reps;
+    uint64_t *latencies_ns; /* of all repetitions, in order of answers; sorted by bench_finish() */
+    size_t n_latencies;
+    double busy[EES_MAX_WORKERS]; /* share of the measured time */
+    double measured_s;
+    uint64_t n_by_exit[EES_MAX_EXITS + 1];
+    ees_stats stats; /* since the engine was opened */
+};
+
+/* All configurations of one model. */
+struct bench_model {
+    const char *arch; /* NULL: --model or the embedded one */
+    ees_model *model;
+    const ees_model_info *info;
+    struct replay mix;
+    double exit_share[EES_MAX_EXITS + 1]; /* measured when the model decides by itself */
+    ees_profile profile;
+    struct bench_config configs[2 * BENCH_N_KINDS];
+    unsigned n_configs;
+};
+
+struct bench {
+    const struct options *o;
+    unsigned n_workers;
+    ees_frame *frames; /* in memory, used round and round */
+    size_t n_frames;
+    struct bench_model *models;
+    size_t n_models;
+    double load_before;
+};
+
+/* ---- bench_report.c ---- */
+
+struct spread {
+    double median, min, max, sd;
+};
+
+struct spread spread_of(const double *x, size_t n);
+
+/* fps of each round of `a` over that of `b` in the same round. */
+struct spread ratio_of(const struct bench_config *a, const struct bench_config *b, size_t n_rounds);
+
+struct bench_config *bench_find(const struct bench_model *m, int kind, bool exits);
+
+/* @return 0; EES_EOUTPUT; EES_ENOMEM */
+int bench_report(const struct bench *b, ees_error *err);
+
+#endif
