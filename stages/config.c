@@ -119,8 +119,7 @@ static int read_labels(const struct ees__json *json, struct ees__config *config,
     if (!json_is_object(map) || n < 1 || n > MAX_CLASSES)
         return EES_JSON_REFUSE(json, "id2label", map, err, "an object of 1 to %d labels", MAX_CLASSES);
     if (d->n_classes && d->n_classes != n)
-        return EES_JSON_REFUSE(json, "num_labels", ees__json_get(json, "num_labels"), err,
-                               "the %zu of 'id2label'", n);
+        return EES_JSON_REFUSE(json, "num_labels", ees__json_get(json, "num_labels"), err, "the %zu of 'id2label'", n);
     d->n_classes = n;
     return read_label_map(json, map, config, err);
 }

@@ -100,15 +100,16 @@ int ees__json_refuse(const struct ees__json *json, const char *where, const char
     va_start(args, format);
     vsnprintf(expected, sizeof expected, format, args);
     va_end(args);
-    char *shown = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    ees__fail(err, EES_EMODEL, 0, where, "%s: '%s%s' is %.64s%s, expected %s", json->file, json->prefix, key,
-              !value ? "missing" : shown ? shown : "?", shown && strlen(shown) > 64 ? "..." : "", expected);
-    free(shown);
+    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    const char *shown = text ? text : value ? "?" : "missing";
+    ees__fail(err, EES_EMODEL, 0, where, "%s: '%s%s' is %.64s%s, expected %s", json->file, json->prefix, key, shown,
+              strlen(shown) > 64 ? "..." : "", expected);
+    free(text);
     return EES_EMODEL;
 }
 
-int ees__json_size(const struct ees__json *json, const char *key, size_t low, size_t high, size_t fallback,
-                   size_t *out, ees_error *err) {
+int ees__json_size(const struct ees__json *json, const char *key, size_t low, size_t high, size_t fallback, size_t *out,
+                   ees_error *err) {
     const json_t *value = ees__json_get(json, key);
     if (!value) {
         *out = fallback;
@@ -121,8 +122,8 @@ int ees__json_size(const struct ees__json *json, const char *key, size_t low, si
     return 0;
 }
 
-int ees__json_real(const struct ees__json *json, const char *key, double low, double high, double fallback,
-                   double *out, ees_error *err) {
+int ees__json_real(const struct ees__json *json, const char *key, double low, double high, double fallback, double *out,
+                   ees_error *err) {
     const json_t *value = ees__json_get(json, key);
     if (!value) {
         *out = fallback;

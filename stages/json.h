@@ -28,10 +28,10 @@ json_t *ees__json_get(const struct ees__json *json, const char *key);
 struct ees__json ees__json_child(const struct ees__json *json, const char *key, json_t *object);
 
 /* Read a key, or take `fallback` when it is absent or null. Bounds are inclusive. @return 0; EES_EMODEL */
-int ees__json_size(const struct ees__json *json, const char *key, size_t low, size_t high, size_t fallback,
-                   size_t *out, ees_error *err);
-int ees__json_real(const struct ees__json *json, const char *key, double low, double high, double fallback,
-                   double *out, ees_error *err);
+int ees__json_size(const struct ees__json *json, const char *key, size_t low, size_t high, size_t fallback, size_t *out,
+                   ees_error *err);
+int ees__json_real(const struct ees__json *json, const char *key, double low, double high, double fallback, double *out,
+                   ees_error *err);
 int ees__json_bool(const struct ees__json *json, const char *key, bool fallback, bool *out, ees_error *err);
 int ees__json_text(const struct ees__json *json, const char *key, const char *fallback, const char **out,
                    ees_error *err);
@@ -40,7 +40,7 @@ int ees__json_text(const struct ees__json *json, const char *key, const char *fa
 __attribute__((format(printf, 6, 7))) int ees__json_refuse(const struct ees__json *json, const char *where,
                                                            const char *key, const json_t *value, ees_error *err,
                                                            const char *format, ...);
-#define EES_JSON_REFUSE(json, key, value, err, ...) \
+#define EES_JSON_REFUSE(json, key, value, err, ...)                                                                    \
     ees__json_refuse((json), EES_HERE, (key), (value), (err), __VA_ARGS__)
 
 #endif

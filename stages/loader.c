@@ -42,8 +42,8 @@ int ees__load_linear(struct ees__loader *loader, const char *prefix, const char 
     return rc;
 }
 
-int ees__load_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n,
-                   struct ees__norm *out, ees_error *err) {
+int ees__load_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n, struct ees__norm *out,
+                   ees_error *err) {
     char name[64];
     float *gamma = NULL, *beta = NULL;
     snprintf(name, sizeof name, "%s.weight", leaf);

@@ -24,7 +24,7 @@ struct ees__batch_norm {
     double *scale, *shift; /* one allocation */
 };
 
-#define EES_SHAPE(...)                                                                                  \
+#define EES_SHAPE(...)                                                                                                 \
     (&(const struct ees__tensor_shape){sizeof((const size_t[]){__VA_ARGS__}) / sizeof(size_t), {__VA_ARGS__}})
 
 /* Read tensor `prefix`.`leaf` into new memory (ees__free()). An empty prefix has no dot. */
@@ -39,8 +39,8 @@ int ees__load_linear(struct ees__loader *loader, const char *prefix, const char 
 int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,
                      struct ees__linear *out, ees_error *err);
 
-int ees__load_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n,
-                   struct ees__norm *out, ees_error *err);
+int ees__load_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n, struct ees__norm *out,
+                   ees_error *err);
 void ees__norm_close(struct ees__norm *norm); /* accepts a zeroed one */
 
 int ees__load_batch_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n,

@@ -32,8 +32,8 @@ static int build_from_sources(const char *name, const struct sources *s, const e
     struct ees__weights *weights;
     EES_TRY(ees__family_find(&s->config, s->tensors, &family, err));
     EES_TRY(ees__weights_open_file(s->tensors_name, s->tensors, family, options->allow_nonfinite, &weights, err));
-    int rc = ees__model_build(name, &s->config, s->preproc.root ? &s->preproc : NULL, family, weights, options, out,
-                              err);
+    int rc =
+        ees__model_build(name, &s->config, s->preproc.root ? &s->preproc : NULL, family, weights, options, out, err);
     weights->close(weights);
     return rc;
 }
@@ -95,8 +95,8 @@ static int open_embedded(const ees_model_options *options, ees_model **out, ees_
     struct sources s = {.tensors_name = "embedded model.safetensors"};
     int rc = ees__json_parse(files.config.data, files.config.n_bytes, "embedded config.json", &s.config, err);
     if (rc == 0)
-        rc = ees__json_parse(files.preproc.data, files.preproc.n_bytes, "embedded preprocessor_config.json",
-                             &s.preproc, err);
+        rc = ees__json_parse(files.preproc.data, files.preproc.n_bytes, "embedded preprocessor_config.json", &s.preproc,
+                             err);
     if (rc == 0)
         rc = ees_tensors_open_memory(files.weights.data, files.weights.n_bytes, s.tensors_name, &s.tensors, err);
     if (rc == 0)

@@ -47,8 +47,10 @@ int ees_model_open_random(const char *name, uint64_t seed, const ees_model_optio
     EES_TRY(ees__model_check_options(options, &filled, err));
     const struct arch *arch = find_arch(name, &plain);
     if (!arch)
-        return EES_FAIL(err, EES_EINVAL, "architecture '%s' is unknown, there are vit-ti16, vit-s16, vit-b16, each "
-                        "also with -plain (no exits)", name);
+        return EES_FAIL(err, EES_EINVAL,
+                        "architecture '%s' is unknown, there are vit-ti16, vit-s16, vit-b16, each "
+                        "also with -plain (no exits)",
+                        name);
     struct ees__json config = {0};
     struct ees__weights *weights = NULL;
     int rc = write_config(arch, plain, &config, err);

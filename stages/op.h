@@ -47,8 +47,8 @@ struct ees__op {
 
     /* Load weights named `prefix`.* ("blk.3", "exit.0").
      * @return 0; EES_EMODEL tensor missing, of another shape or not finite; EES_ENOMEM. Nothing is left behind */
-    int (*open)(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
-                struct ees__op_cost *cost, ees_error *err);
+    int (*open)(struct ees__loader *loader, const char *prefix, unsigned number, void **self, struct ees__op_cost *cost,
+                ees_error *err);
     void (*run)(const void *self, const struct ees__run *run);
     void (*close)(void *self); /* accepts NULL */
 };

@@ -27,7 +27,8 @@ static int read_extent(const struct ees__json *json, const char *key, unsigned *
     }
     if (height == 0)
         return EES_JSON_REFUSE(json, key, value, err,
-                               "{\"height\", \"width\"}, {\"shortest_edge\"} or a number, sides from 1 to %d", MAX_SIDE);
+                               "{\"height\", \"width\"}, {\"shortest_edge\"} or a number, sides from 1 to %d",
+                               MAX_SIDE);
     *h = (unsigned)height;
     *w = (unsigned)width;
     return 0;

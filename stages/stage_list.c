@@ -5,34 +5,34 @@
 #include <stddef.h>
 
 /* Each is `ees__family_NAME` in stages/families/NAME.c */
-#define FAMILIES(X) \
-    X(hf_vit)       \
+#define FAMILIES(X)                                                                                                    \
+    X(hf_vit)                                                                                                          \
     X(lgvit_vit)
 
 /* `ees__head_NAME` in stages/heads/ */
-#define HEADS(X) \
-    X(conv1_1)   \
-    X(conv2_1)   \
+#define HEADS(X)                                                                                                       \
+    X(conv1_1)                                                                                                         \
+    X(conv2_1)                                                                                                         \
     X(attention_r)
 
 /* `ees__policy_NAME` in stages/policies/NAME.c; the name is the user's, too */
-#define POLICIES(X) \
-    X(confidence)   \
-    X(entropy)      \
-    X(patience)     \
+#define POLICIES(X)                                                                                                    \
+    X(confidence)                                                                                                      \
+    X(entropy)                                                                                                         \
+    X(patience)                                                                                                        \
     X(patient_and_confident)
 
 #define DECLARE_FAMILY(name) extern const struct ees__family ees__family_##name;
-#define DECLARE_HEAD(name) extern const struct ees__op ees__head_##name;
+#define DECLARE_HEAD(name)   extern const struct ees__op ees__head_##name;
 #define DECLARE_POLICY(name) extern const struct ees__policy ees__policy_##name;
 FAMILIES(DECLARE_FAMILY)
 HEADS(DECLARE_HEAD)
 POLICIES(DECLARE_POLICY)
 
 #define FAMILY_ENTRY(name) &ees__family_##name,
-#define HEAD_ENTRY(name) &ees__head_##name,
+#define HEAD_ENTRY(name)   &ees__head_##name,
 #define POLICY_ENTRY(name) &ees__policy_##name,
-#define POLICY_NAME(name) #name,
+#define POLICY_NAME(name)  #name,
 const struct ees__family *const ees__families[] = {FAMILIES(FAMILY_ENTRY) NULL};
 const struct ees__op *const ees__heads[] = {HEADS(HEAD_ENTRY) NULL};
 const struct ees__policy *const ees__policies[] = {POLICIES(POLICY_ENTRY) NULL};

@@ -37,9 +37,9 @@ static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned num
         return rc;
     }
     m->eps = (float)d->norm_eps;
-    cost->scratch_floats = ees__piece_floats(t * c) + ees__piece_floats(t * f) +
-                           ees__max_size(loader->kernels->linear_scratch_floats(t, f, c),
-                                         loader->kernels->linear_scratch_floats(t, c, f));
+    cost->scratch_floats =
+        ees__piece_floats(t * c) + ees__piece_floats(t * f) +
+        ees__max_size(loader->kernels->linear_scratch_floats(t, f, c), loader->kernels->linear_scratch_floats(t, c, f));
     cost->flops = 2.0 * 2.0 * (double)t * (double)c * (double)f;
     *self = m;
     return 0;

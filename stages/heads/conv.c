@@ -44,8 +44,8 @@ static void fold(const struct ees__batch_norm *before, const struct ees__batch_n
 }
 
 /* conv2 with the norm in front of it ("bn1" or "bn2") and BN3 behind it. */
-static int load_conv2(struct ees__loader *loader, const char *prefix, const char *before_name,
-                      struct ees__linear *out, ees_error *err) {
+static int load_conv2(struct ees__loader *loader, const char *prefix, const char *before_name, struct ees__linear *out,
+                      ees_error *err) {
     size_t c = loader->dims->n_channels;
     float *w = NULL, *bias = NULL;
     struct ees__batch_norm before = {0}, after = {0};
@@ -100,8 +100,8 @@ static int load_depthwise(struct ees__loader *loader, const char *prefix, struct
 static void fill_cost(const struct ees__loader *loader, bool depthwise, struct ees__op_cost *cost) {
     const struct ees__dims *d = loader->dims;
     size_t n = d->n_patches, c = d->n_channels, k = d->n_classes;
-    size_t inner = ees__max_size(loader->kernels->linear_scratch_floats(n, c, c),
-                                 loader->kernels->linear_scratch_floats(1, c, c));
+    size_t inner =
+        ees__max_size(loader->kernels->linear_scratch_floats(n, c, c), loader->kernels->linear_scratch_floats(1, c, c));
     inner = ees__max_size(inner, loader->kernels->linear_scratch_floats(1, k, c));
     cost->scratch_floats = (depthwise ? 2 : 1) * ees__piece_floats(n * c) + 2 * ees__piece_floats(c) + inner;
     double per_patch = (double)c * (double)c + (depthwise ? 9.0 * (double)c : 0.0);

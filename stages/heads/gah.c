@@ -37,8 +37,7 @@ static void fill_cost(const struct ees__loader *loader, const struct gah *g, str
     size_t inner = ees__max_size(kernels->linear_scratch_floats(n, 3 * c, c), kernels->linear_scratch_floats(1, c, c));
     inner = ees__max_size(inner, kernels->linear_scratch_floats(1, k, c));
     inner = ees__max_size(inner, kernels->attention_scratch_floats(n, g->n_heads, c / g->n_heads));
-    cost->scratch_floats =
-        ees__piece_floats(n * c) + ees__piece_floats(n * 3 * c) + 2 * ees__piece_floats(c) + inner;
+    cost->scratch_floats = ees__piece_floats(n * c) + ees__piece_floats(n * 3 * c) + 2 * ees__piece_floats(c) + inner;
     double dn = (double)n, dc = (double)c;
     cost->flops = 2.0 * (3.0 * dn * dc * dc + 2.0 * dn * dn * dc + dc * dc + dc * (double)k);
 }
@@ -48,8 +47,9 @@ int ees__gah_open(struct ees__loader *loader, const char *prefix, unsigned ratio
     const struct ees__dims *d = loader->dims;
     size_t c = d->n_channels;
     if (c % n_heads)
-        return EES_FAIL(err, EES_EMODEL, "%s: an attention_r%u head has %zu attention heads, which do not divide the "
-                        "%zu channels", prefix, ratio, n_heads, c);
+        return EES_FAIL(err, EES_EMODEL,
+                        "config.json: 'hidden_size' is %zu, expected a multiple of %zu (%s attention_r%u)", c, n_heads,
+                        prefix, ratio);
     struct gah *g = ees__calloc_aligned(1, sizeof *g);
     if (!g)
         return EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);

@@ -40,8 +40,8 @@ static int fill_thresholds(const struct ees__policy *policy, const ees_policy_op
     if (n && !policy->uses_threshold)
         return EES_FAIL(err, EES_EINVAL, "policy '%s' takes no threshold", policy->name);
     if (n > 1 && n != n_exits)
-        return EES_FAIL(err, EES_EINVAL, "policy '%s' got %u thresholds, expected 1 or %u (one an exit)",
-                        policy->name, n, n_exits);
+        return EES_FAIL(err, EES_EINVAL, "policy '%s' got %u thresholds, expected 1 or %u (one an exit)", policy->name,
+                        n, n_exits);
     for (unsigned i = 0; i < n; i++)
         if (!isfinite(options->thresholds[i]))
             return EES_FAIL(err, EES_EINVAL, "threshold %u of policy '%s' is not a finite number", i, policy->name);

@@ -21,7 +21,7 @@ struct ees__scores ees__scores_compute(const float *logits, size_t n_classes);
 struct ees__policy {
     const char *name;
     bool uses_threshold;
-    float threshold; /* LGViT's class defaults for ViT and DeiT */
+    float threshold;   /* LGViT's class defaults for ViT and DeiT */
     unsigned patience; /* default; 0: the policy counts nothing */
 
     /* Called at each exit in order of depth, also where the logits are not finite (the caller then ignores the answer).

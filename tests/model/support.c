@@ -153,8 +153,8 @@ static void add_block(struct tiny *tiny, const struct ees__family *family, unsig
     static const struct {
         const char *leaf;
         unsigned rank, n, k;
-    } pairs[] = {{"norm1", 1, C, 0},        {"attn.qkv", 2, 3 * C, C}, {"attn.proj", 2, C, C},
-                 {"norm2", 1, C, 0},        {"mlp.fc1", 2, F, C},      {"mlp.fc2", 2, C, F}};
+    } pairs[] = {{"norm1", 1, C, 0}, {"attn.qkv", 2, 3 * C, C}, {"attn.proj", 2, C, C},
+                 {"norm2", 1, C, 0}, {"mlp.fc1", 2, F, C},      {"mlp.fc2", 2, C, F}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         char base[48];
         snprintf(base, sizeof base, "blk.%u.%s", block, pairs[i].leaf);

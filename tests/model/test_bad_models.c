@@ -10,7 +10,7 @@
 #include "support.h"
 
 #define LAYER "deit.encoder.layer.1."
-#define EXIT "deit.encoder.highway.0."
+#define EXIT  "deit.encoder.highway.0."
 
 static void expect_refused(const char *dir, const char *const *needles) {
     ees_model *model = NULL;
@@ -333,9 +333,9 @@ static void test_nonfinite_allowed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_configs),      cmocka_unit_test(test_canonical_exits),
+        cmocka_unit_test(test_configs),       cmocka_unit_test(test_canonical_exits),
         cmocka_unit_test(test_preprocessors), cmocka_unit_test(test_tensors),
-        cmocka_unit_test(test_cut_files),    cmocka_unit_test(test_broken_files),
+        cmocka_unit_test(test_cut_files),     cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_missing_files), cmocka_unit_test(test_nonfinite_allowed),
     };
     return cmocka_run_group_tests_name("bad models", tests, NULL, NULL);

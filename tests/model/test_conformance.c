@@ -10,7 +10,7 @@
 #include "stages/kernels/kernels.h"
 #include "support.h"
 
-#define FIXTURES EES_SHARED_DATA "/fixtures"
+#define FIXTURES  EES_SHARED_DATA "/fixtures"
 #define REFERENCE EES_PROJECT_DIR "/tools/assets/world/reference"
 
 enum { MAX_ROWS = 64 };
@@ -168,11 +168,12 @@ static void check_policies(const ees_model *model, const ees_tensors *expected, 
     json_t *root = load_json(dir, "policies.json"), *cases = json_object_get(root, "cases"), *one;
     size_t i;
     assert_true(json_array_size(cases) > 0);
-    json_array_foreach(cases, i, one)
+    json_array_foreach(cases, i, one) {
         for (size_t image = 0; image < n_images; image++) {
             ees_frame frame = tensor_frame(model, pixels + image * n_pixels);
             check_case(model, expected, one, image, &frame);
         }
+    }
     print_message("  %-7s %zu policy cases x %zu images: exit, block and class agree\n",
                   ees_model_get_info(model)->kernels, json_array_size(cases), n_images);
     json_decref(root);
@@ -235,9 +236,7 @@ static void check_model(const char *model_dir, const char *reference_dir) {
 }
 
 static void test_hf_vit(void **state) { check_model(FIXTURES "/hf_vit", FIXTURES "/hf_vit"); }
-static void test_lgvit_vit(void **state) {
-    check_model(FIXTURES "/lgvit_vit_8exits", FIXTURES "/lgvit_vit_8exits");
-}
+static void test_lgvit_vit(void **state) { check_model(FIXTURES "/lgvit_vit_8exits", FIXTURES "/lgvit_vit_8exits"); }
 static void test_embedded(void **state) { check_model(NULL, REFERENCE); }
 
 int main(void) {

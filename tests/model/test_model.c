@@ -41,8 +41,12 @@ static void test_vit_b16_numbers(void **state) {
     static const struct {
         const char *unit;
         double mega_macs;
-    } costs[] = {{"embed", 115.6},         {"exit0.conv1_1", 117.6},      {"exit2.conv2_1", 116.2},
-                 {"exit4.attention_r2", 91.1}, {"exit7.attention_r3", 45.8}, {"final", .0768}};
+    } costs[] = {{"embed", 115.6},
+                 {"exit0.conv1_1", 117.6},
+                 {"exit2.conv2_1", 116.2},
+                 {"exit4.attention_r2", 91.1},
+                 {"exit7.attention_r3", 45.8},
+                 {"final", .0768}};
     ees_model *model = open_random("vit-b16", 3);
     const ees_model_info *info = ees_model_get_info(model);
     ees_unit_info attention, mlp, unit;
@@ -318,11 +322,16 @@ static void test_trace_stops_and_reports(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vit_b16_numbers),     cmocka_unit_test(test_chain),
-        cmocka_unit_test(test_random_is_reproducible), cmocka_unit_test(test_unknown_arch),
-        cmocka_unit_test(test_bad_options),         cmocka_unit_test(test_labels),
-        cmocka_unit_test(test_families_agree),      cmocka_unit_test(test_config_policies),
-        cmocka_unit_test(test_preprocessing),       cmocka_unit_test(test_none_skips_heads),
+        cmocka_unit_test(test_vit_b16_numbers),
+        cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_random_is_reproducible),
+        cmocka_unit_test(test_unknown_arch),
+        cmocka_unit_test(test_bad_options),
+        cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_families_agree),
+        cmocka_unit_test(test_config_policies),
+        cmocka_unit_test(test_preprocessing),
+        cmocka_unit_test(test_none_skips_heads),
         cmocka_unit_test(test_trace_stops_and_reports),
     };
     return cmocka_run_group_tests_name("models", tests, NULL, NULL);

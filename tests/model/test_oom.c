@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Opening a model, a lane, and tracing a frame while memory runs out: each allocation fails once, then from there on for
- * ever. Nothing may crash or (under AddressSanitizer) leak; a refusal is EES_ENOMEM. */
+/* Opening a model and tracing a frame while memory runs out: each allocation fails once, then from there on for ever.
+ * Nothing may crash or (under AddressSanitizer) leak; a refusal is EES_ENOMEM. */
 #include <stdbool.h>
 #include <stdlib.h>
 

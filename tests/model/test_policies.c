@@ -208,11 +208,11 @@ static void test_resolve(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_scores),       cmocka_unit_test(test_edge_scores),
-        cmocka_unit_test(test_strict_comparisons), cmocka_unit_test(test_patience),
+        cmocka_unit_test(test_known_scores),          cmocka_unit_test(test_edge_scores),
+        cmocka_unit_test(test_strict_comparisons),    cmocka_unit_test(test_patience),
         cmocka_unit_test(test_patient_and_confident), cmocka_unit_test(test_nan_never_leaves),
-        cmocka_unit_test(test_none_goes_to_the_end), cmocka_unit_test(test_official_decisions),
-        cmocka_unit_test(test_official_scores),    cmocka_unit_test(test_resolve),
+        cmocka_unit_test(test_none_goes_to_the_end),  cmocka_unit_test(test_official_decisions),
+        cmocka_unit_test(test_official_scores),       cmocka_unit_test(test_resolve),
     };
     return cmocka_run_group_tests_name("policies", tests, NULL, NULL);
 }
