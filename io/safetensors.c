@@ -142,7 +142,7 @@ static int open_file(ees_tensors *t, const char *path, ees_error *err) {
 }
 
 int ees_tensors_open(const char *path, ees_tensors **out, ees_error *err) {
-    ees_tensors *t;
+    ees_tensors *t = NULL;
     EES_TRY(alloc_handle(path, &t, err));
     int rc = open_file(t, path, err);
     if (rc < 0) {
@@ -153,7 +153,7 @@ int ees_tensors_open(const char *path, ees_tensors **out, ees_error *err) {
 }
 
 int ees_tensors_open_memory(const void *data, size_t n_bytes, const char *name, ees_tensors **out, ees_error *err) {
-    ees_tensors *t;
+    ees_tensors *t = NULL;
     EES_TRY(alloc_handle(name, &t, err));
     t->data = data;
     t->n_bytes = n_bytes;

@@ -49,7 +49,7 @@ static void test_vit_b16_numbers(void **state) {
                  {"final", .0768}};
     ees_model *model = open_random("vit-b16", 3);
     const ees_model_info *info = ees_model_get_info(model);
-    ees_unit_info attention, mlp, unit;
+    ees_unit_info attention = {0}, mlp = {0}, unit = {0};
     assert_int_equal(info->n_params, 100686468);
     assert_int_equal(info->n_exits, 8);
     assert_int_equal(info->n_units, 2 + 24 + 8 + 1);
