@@ -167,10 +167,13 @@ static unsigned pick_scale(const struct ees__ingest *ingest, unsigned height, un
     return scale;
 }
 
-static int feed_jpeg_rows(struct ees__ingest *ingest, unsigned height, size_t stride, ees_error *err) {
-    const struct ees__axis *rows = &ingest->resample.rows;
-    for (unsigned y = 0; y < height;) {
-        int n = ees__jpeg_read(ingest->jpeg, ingest->buffer, stride, err);
+static int feed_jpeg_rows(struct ees__ingest *ingest, unsigned n_rows, size_t stride, ees_error *err) {
+    const struct ees__axis *rows = &ingest->resample.rows, *columns = &ingest->resample.columns;
+    unsigned start; /* pixel the rows begin at */
+    EES_TRY(ees__jpeg_crop(ingest->jpeg, columns->first_in, columns->end_in, &start, err));
+    uint8_t *buffer = ingest->buffer + (size_t)start * EES__PX_BYTES;
+    for (unsigned y = 0; y < n_rows;) {
+        int n = ees__jpeg_read(ingest->jpeg, buffer, stride, err);
         if (n < 0)
             return n;
         for (int i = 0; i < n; i++, y++)

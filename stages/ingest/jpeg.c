@@ -203,6 +203,23 @@ int ees__jpeg_start(struct ees__jpeg *jpeg, unsigned scale, unsigned *width, uns
     return 0;
 }
 
+int ees__jpeg_crop(struct ees__jpeg *jpeg, unsigned first, unsigned end, unsigned *start, ees_error *err) {
+    struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
+    *start = 0;
+    /* Fancy upsampling takes the edge of the crop for the edge of the picture, which shows one chroma sample deep: one
+     * MCU more on each side keeps that out. Smoothing of progressive files looks further; those are left whole. */
+    unsigned margin = (unsigned)(cinfo->max_h_samp_factor * DCTSIZE);
+    JDIMENSION x = first > margin ? first - margin : 0;
+    JDIMENSION width = cinfo->output_width - end > margin ? end + margin - x : cinfo->output_width - x;
+    if (cinfo->progressive_mode || width > cinfo->output_width / 8 * 7)
+        return 0;
+    if (setjmp(jpeg->escape))
+        return give_up(jpeg, err);
+    jpeg_crop_scanline(cinfo, &x, &width);
+    *start = x;
+    return 0;
+}
+
 static unsigned scale_byte(unsigned a, unsigned b) { /* a * b / 255, rounded, as Pillow's MULDIV255 */
     unsigned x = a * b + 128;
     return ((x >> 8) + x) >> 8;

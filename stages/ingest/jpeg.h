@@ -30,6 +30,10 @@ int ees__jpeg_begin(struct ees__jpeg *jpeg, const void *data, size_t bytes, unsi
 /* Start decoding at `scale` eighths (8: full size); width and height become those of the rows. */
 int ees__jpeg_start(struct ees__jpeg *jpeg, unsigned scale, unsigned *width, unsigned *height, ees_error *err);
 
+/* Before the first row: pixels outside [first, end) of each row are not needed. The rows then begin at pixel *start <=
+ * first, and the pixels asked for are what they would have been. Nothing happens (*start 0) when it would not pay. */
+int ees__jpeg_crop(struct ees__jpeg *jpeg, unsigned first, unsigned end, unsigned *start, ees_error *err);
+
 /* Next rows, from top to bottom, 4 bytes a pixel: R, G, B and one of no meaning.
  * @param rows  EES__JPEG_ROWS_PER_READ rows, `stride` bytes apart
  * @return rows written, > 0; EES_EDAMAGED; EES_ENOMEM. Not to be called when all rows came. */
