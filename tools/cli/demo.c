@@ -14,6 +14,8 @@
 #include "tools/cli/verbs.h"
 
 #define N_ROUNDS 5
+#define ROUND_S 0.4     /* a timed pass streams the clip until it takes about this long */
+#define MAX_REPEATS 64
 
 extern const char cli_demo_clip[] __attribute__((visibility("hidden")));
 extern const char cli_demo_clip_end[] __attribute__((visibility("hidden")));
@@ -29,7 +31,8 @@ struct demo {
     struct truth truth;
     ees_profile profile;
     double exit_share[EES_MAX_EXITS + 1];
-    bool interrupted;
+    bool mix_known, interrupted;
+    size_t n_repeats; /* of the clip in one pass */
     double fps[2][N_ROUNDS]; /* [0] full depth, [1] with exits */
 };
 
@@ -70,7 +73,7 @@ static int open_engine(struct demo *d, const ees_policy_options *policy, ees_eng
     e.pin = !d->o->no_pin;
     e.plan = d->o->plan;
     e.profile = &d->profile;
-    e.exit_share = exits && d->exit_share[d->info->n_exits] > 0 ? d->exit_share : NULL;
+    e.exit_share = exits && d->mix_known ? d->exit_share : NULL;
     e.policy = *policy;
     return ees_engine_open(d->model, &e, engine, err);
 }
@@ -78,11 +81,13 @@ static int open_engine(struct demo *d, const ees_policy_options *policy, ees_eng
 static int stream_clip(struct demo *d, struct pass *p, ees_engine *engine, struct progress *progress, ees_error *err) {
     struct stream stream;
     ees_source_options source;
-    char *uri = d->path;
+    char *uris[MAX_REPEATS];
+    for (size_t i = 0; i < d->n_repeats; i++)
+        uris[i] = d->path;
     options_source(d->o, &source);
-    int rc = stream_init(&stream, &uri, 1, &source, err);
-    if (rc == 0)
-        stream.inputs[0].name = "demo";
+    int rc = stream_init(&stream, uris, d->n_repeats, &source, err);
+    for (size_t i = 0; i < stream.n_inputs; i++)
+        stream.inputs[i].name = "demo";
     if (rc == 0)
         rc = stream_catch_signals(&stream, err);
     if (rc == 0)
@@ -118,11 +123,15 @@ static int run_shown(struct demo *d, struct pass *p, ees_error *err) {
     if (d->o->out_path)
         CLI_TRY(ees_sink_open(d->o->out_path, &sink, &p->sink, err));
     CLI_TRY(progress_open(&progress, NULL, d->o->quiet, err));
+    d->n_repeats = 1;
     run_pass(d, p, NULL, &progress, err);
     ees_sink_close(p->sink, err);
     p->sink = NULL;
     for (unsigned e = 0; e <= d->info->n_exits; e++)
         d->exit_share[e] = (double)p->summary.exits[e].n_frames;
+    d->mix_known = summary_mean_block(&p->summary) > 0;
+    double clip_s = (double)p->summary.stats.wall_ns * 1e-9, wanted = clip_s > 0 ? ROUND_S / clip_s : MAX_REPEATS;
+    d->n_repeats = wanted < 1 ? 1 : wanted > MAX_REPEATS ? MAX_REPEATS : (size_t)wanted;
     return err->code;
 }
 
@@ -150,8 +159,8 @@ static void report(const struct demo *d, const struct pass *full, const struct p
     for (int i = 0; i < N_ROUNDS; i++)
         ratio[i] = d->fps[1][i] / d->fps[0][i];
     struct spread s = spread_of(ratio, N_ROUNDS);
-    printf("%llu frames, %u workers, kernels %s, plan %s\n", (unsigned long long)summary_answered(&with_exits->summary),
-           with_exits->summary.stats.n_workers, d->info->kernels, with_exits->summary.plan);
+    printf("%llu frames a round (the clip %zu times), %u workers, kernels %s, plan %s\n",
+           (unsigned long long)summary_answered(&with_exits->summary), d->n_repeats, with_exits->summary.stats.n_workers, d->info->kernels, with_exits->summary.plan);
     summary_print_exits(stdout, &with_exits->summary);
     printf("\n%d rounds each, in turn:\n", N_ROUNDS);
     print_speed(stdout, "with exits", with_exits, d->fps[1]);

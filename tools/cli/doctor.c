@@ -58,7 +58,7 @@ static void check_libav(void) {
     static const char png[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
     ees_error err = {0};
     bool good = try_source(".png", png, sizeof png - 1, EES_IO_AUTO, &err) != EES_EUNSUPPORTED;
-    say(good, "libav", "%s", good ? "mp4, mkv and other files can be read" : err.message);
+    say(good, "libav", "%s", good ? "mp4, mkv and more can be read" : "module not found or unusable: no mp4, mkv, PNG");
 }
 
 static void check_kernels(void) {

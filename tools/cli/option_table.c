@@ -14,7 +14,7 @@ const struct option_row option_table[] = {
     {.name = "arch", .verbs = VERB_BENCH | VERB_PLAN | VERB_INSPECT, .kind = OPTION_TEXT, .target = AT(arch),
      .value = "NAME", .help = "random weights: vit-ti16, vit-s16, vit-b16, NAME-plain without exits"},
     {.name = "kernels", .verbs = MODEL_VERBS, .kind = OPTION_TEXT, .target = AT(kernels), .value = "LEVEL",
-     .fallback = "auto", .help = "auto, avx512, avx2, neon, blas or scalar"},
+     .help = "avx512, avx2, neon, blas or scalar (default: the best here)"},
     {.name = "decode", .verbs = VERB_RUN | VERB_BENCH | VERB_PLAN, .kind = OPTION_CHOICE, .target = AT(decode),
      .value = "exact|fast", .fallback = "exact", .help = "fast: JPEG at the smallest scale that covers the input"},
     {.name = "max-pixels", .verbs = VERB_RUN | VERB_BENCH, .kind = OPTION_COUNT, .target = AT(max_pixels),
