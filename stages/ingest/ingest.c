@@ -171,14 +171,16 @@ static int feed_jpeg_rows(struct ees__ingest *ingest, unsigned n_rows, size_t st
     const struct ees__axis *rows = &ingest->resample.rows, *columns = &ingest->resample.columns;
     unsigned start; /* pixel the rows begin at */
     EES_TRY(ees__jpeg_crop(ingest->jpeg, columns->first_in, columns->end_in, &start, err));
-    uint8_t *buffer = ingest->buffer + (size_t)start * EES__PX_BYTES;
     for (unsigned y = 0; y < n_rows;) {
-        int n = ees__jpeg_read(ingest->jpeg, buffer, stride, err);
+        int n = ees__jpeg_read(ingest->jpeg, ingest->buffer + (size_t)start * EES__PX_BYTES, EES__ROWS_AT_ONCE, stride,
+                               err);
         if (n < 0)
             return n;
-        for (int i = 0; i < n; i++, y++)
-            if (y >= rows->first_in && y < rows->end_in)
-                ees__resample_row(&ingest->resample, y, ingest->buffer + i * stride);
+        unsigned first = y > rows->first_in ? y : rows->first_in;
+        unsigned end = y + (unsigned)n < rows->end_in ? y + (unsigned)n : rows->end_in;
+        if (first < end)
+            ees__resample_rows(&ingest->resample, first, end - first, ingest->buffer + (first - y) * stride, stride);
+        y += (unsigned)n;
     }
     return 0;
 }
@@ -190,7 +192,7 @@ static int run_jpeg(struct ees__ingest *ingest, const ees_frame *frame, float *p
     unsigned scale = pick_scale(ingest, height, width);
     EES_TRY(ees__jpeg_start(ingest->jpeg, scale, &n_columns, &n_rows, err));
     size_t stride = row_bytes(n_columns);
-    EES_TRY(reserve_buffer(ingest, stride * EES__JPEG_ROWS_PER_READ, err));
+    EES_TRY(reserve_buffer(ingest, stride * EES__ROWS_AT_ONCE, err));
     EES_TRY(begin_rows(ingest, height, width, scale, n_rows, n_columns, patches, err));
     EES_TRY(feed_jpeg_rows(ingest, n_rows, stride, err));
     return ees__jpeg_finish(ingest->jpeg, n_warnings, err);
@@ -207,13 +209,15 @@ static int run_rgb24(struct ees__ingest *ingest, const ees_frame *frame, float *
     if (!frame->data[0] || frame->stride[0] < (size_t)frame->width_px * 3)
         return EES_FAIL(err, EES_EINVAL, "RGB24 frame: stride %zu is less than a row of %u pixels", frame->stride[0],
                         frame->width_px);
-    EES_TRY(reserve_buffer(ingest, row_bytes(frame->width_px), err));
+    const size_t stride = row_bytes(frame->width_px);
+    EES_TRY(reserve_buffer(ingest, stride * EES__ROWS_AT_ONCE, err));
     EES_TRY(begin_frame(ingest, frame, patches, err));
     const struct ees__axis *rows = &ingest->resample.rows, *columns = &ingest->resample.columns;
-    for (unsigned y = rows->first_in; y < rows->end_in; y++) {
-        const uint8_t *rgb = (const uint8_t *)frame->data[0] + y * frame->stride[0];
-        widen_rgb24(rgb, columns->first_in, columns->end_in, ingest->buffer);
-        ees__resample_row(&ingest->resample, y, ingest->buffer);
+    for (unsigned y = rows->first_in, n; y < rows->end_in; y += n) {
+        for (n = 0; n < EES__ROWS_AT_ONCE && y + n < rows->end_in; n++)
+            widen_rgb24((const uint8_t *)frame->data[0] + (y + n) * frame->stride[0], columns->first_in,
+                        columns->end_in, ingest->buffer + n * stride);
+        ees__resample_rows(&ingest->resample, y, n, ingest->buffer, stride);
     }
     return 0;
 }
@@ -232,26 +236,32 @@ static int check_planes(const ees_frame *frame, ees_error *err) {
     return 0;
 }
 
+/* Pixels [first, end) of row y; first is where a chroma sample begins. */
+static void convert_yuv_row(const struct ees__ingest *ingest, const struct ees__yuv_coefs *coefs,
+                            const ees_frame *frame, unsigned y, unsigned first, unsigned end, uint8_t *scratch,
+                            uint8_t *row) {
+    const uint8_t *plane[3] = {(const uint8_t *)frame->data[0] + y * frame->stride[0] + first};
+    for (int i = 1; i < 3 && frame->data[1]; i++)
+        plane[i] = (const uint8_t *)frame->data[i] + (y >> frame->chroma_shift_y) * frame->stride[i] +
+                   (first >> frame->chroma_shift_x);
+    ingest->yuv_row(coefs, plane[0], plane[1], plane[2], frame->chroma_shift_x, end - first, scratch,
+                    row + (size_t)first * EES__PX_BYTES);
+}
+
 static int run_yuv(struct ees__ingest *ingest, const ees_frame *frame, float *patches, ees_error *err) {
     struct ees__yuv_coefs coefs;
     EES_TRY(check_planes(frame, err));
     EES_TRY(ees__yuv_coefs_set(&coefs, frame->yuv_matrix, frame->yuv_full_range, err));
-    size_t pixels = row_bytes(frame->width_px);
+    const size_t stride = row_bytes(frame->width_px), pixels = stride * EES__ROWS_AT_ONCE;
     EES_TRY(reserve_buffer(ingest, pixels + 2 * (size_t)frame->width_px, err));
     EES_TRY(begin_frame(ingest, frame, patches, err));
     const struct ees__axis *rows = &ingest->resample.rows, *columns = &ingest->resample.columns;
-    unsigned shift = frame->chroma_shift_x;
-    unsigned first = columns->first_in >> shift << shift; /* a chroma sample's first pixel */
-    for (unsigned y = rows->first_in; y < rows->end_in; y++) {
-        const uint8_t *plane[3];
-        for (int i = 0; i < 3; i++)
-            plane[i] = frame->data[i]
-                           ? (const uint8_t *)frame->data[i] + (i ? y >> frame->chroma_shift_y : y) * frame->stride[i] +
-                                 (i ? first >> shift : first)
-                           : NULL;
-        ingest->yuv_row(&coefs, plane[0], plane[1], plane[2], shift, columns->end_in - first, ingest->buffer + pixels,
-                        ingest->buffer + (size_t)first * EES__PX_BYTES);
-        ees__resample_row(&ingest->resample, y, ingest->buffer);
+    unsigned first = columns->first_in >> frame->chroma_shift_x << frame->chroma_shift_x;
+    for (unsigned y = rows->first_in, n; y < rows->end_in; y += n) {
+        for (n = 0; n < EES__ROWS_AT_ONCE && y + n < rows->end_in; n++)
+            convert_yuv_row(ingest, &coefs, frame, y + n, first, columns->end_in, ingest->buffer + pixels,
+                            ingest->buffer + n * stride);
+        ees__resample_rows(&ingest->resample, y, n, ingest->buffer, stride);
     }
     return 0;
 }

@@ -233,17 +233,19 @@ static void convert_cmyk(uint8_t *row, unsigned width) {
             px[c] = (uint8_t)(px[3] - scale_byte(255u - px[c], px[3]));
 }
 
-int ees__jpeg_read(struct ees__jpeg *jpeg, uint8_t *rows, size_t stride, ees_error *err) {
+int ees__jpeg_read(struct ees__jpeg *jpeg, uint8_t *rows, unsigned n, size_t stride, ees_error *err) {
+    struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
+    const JDIMENSION first = cinfo->output_scanline;
     if (setjmp(jpeg->escape))
         return give_up(jpeg, err);
-    JSAMPROW pointers[EES__JPEG_ROWS_PER_READ];
-    for (int i = 0; i < EES__JPEG_ROWS_PER_READ; i++)
-        pointers[i] = rows + i * stride;
-    int n = (int)jpeg_read_scanlines(&jpeg->cinfo, pointers, EES__JPEG_ROWS_PER_READ);
-    if (jpeg->cinfo.out_color_space == JCS_CMYK)
-        for (int i = 0; i < n; i++)
-            convert_cmyk(pointers[i], jpeg->cinfo.output_width);
-    return n;
+    /* One row at a time is no slower: libjpeg keeps the rest of a group of rows itself. */
+    while (cinfo->output_scanline < cinfo->output_height && cinfo->output_scanline - first < n) {
+        JSAMPROW row = rows + (cinfo->output_scanline - first) * stride;
+        jpeg_read_scanlines(cinfo, &row, 1);
+        if (cinfo->out_color_space == JCS_CMYK)
+            convert_cmyk(row, cinfo->output_width);
+    }
+    return (int)(cinfo->output_scanline - first);
 }
 
 int ees__jpeg_finish(struct ees__jpeg *jpeg, unsigned *n_warnings, ees_error *err) {

@@ -10,9 +10,8 @@
 #include "eestream/error.h"
 
 enum {
-    EES__JPEG_SCALE_ONE = 8,     /* sizes are eighths of the full one */
-    EES__JPEG_ROWS_PER_READ = 4, /* most rows ees__jpeg_read() gives at once */
-    EES__JPEG_MAX_SCANS = 500,   /* what libturbojpeg's TJFLAG_LIMITSCANS and NVIDIA DALI allow */
+    EES__JPEG_SCALE_ONE = 8,   /* sizes are eighths of the full one */
+    EES__JPEG_MAX_SCANS = 500, /* what libturbojpeg's TJFLAG_LIMITSCANS and NVIDIA DALI allow */
 };
 
 struct ees__jpeg;
@@ -35,9 +34,9 @@ int ees__jpeg_start(struct ees__jpeg *jpeg, unsigned scale, unsigned *width, uns
 int ees__jpeg_crop(struct ees__jpeg *jpeg, unsigned first, unsigned end, unsigned *start, ees_error *err);
 
 /* Next rows, from top to bottom, 4 bytes a pixel: R, G, B and one of no meaning.
- * @param rows  EES__JPEG_ROWS_PER_READ rows, `stride` bytes apart
- * @return rows written, > 0; EES_EDAMAGED; EES_ENOMEM. Not to be called when all rows came. */
-int ees__jpeg_read(struct ees__jpeg *jpeg, uint8_t *rows, size_t stride, ees_error *err);
+ * @param rows  `n` rows, `stride` bytes apart
+ * @return rows written: n, or fewer when these were the last; EES_EDAMAGED; EES_ENOMEM */
+int ees__jpeg_read(struct ees__jpeg *jpeg, uint8_t *rows, unsigned n, size_t stride, ees_error *err);
 
 /* After the last row: read to the end of the picture. `n_warnings` counts what libjpeg recovered from. */
 int ees__jpeg_finish(struct ees__jpeg *jpeg, unsigned *n_warnings, ees_error *err);

@@ -51,10 +51,11 @@ void ees__resample_fini(struct ees__resample *r) {
     ees__free(r->out_row);
 }
 
+/* An output row that was not ready before new rows came reads at most max_count rows that end with one of them. */
 static int reserve_window(struct ees__resample *r, ees_error *err) {
     struct ees__window *window = &r->window;
     size_t bytes;
-    window->n_rows = r->rows.max_count;
+    window->n_rows = r->rows.max_count + EES__ROWS_AT_ONCE - 1;
     if (!ees__mul(window->n_rows, window->row_bytes, &bytes))
         return EES_FAIL(err, EES_ENOMEM, "resize window of %u rows is too large", window->n_rows);
     if (bytes <= r->window_capacity)
@@ -80,10 +81,20 @@ static bool is_ready(const struct ees__resample *r, unsigned i, unsigned y) {
     return r->rows.count[i] == 0 || r->rows.first[i] + r->rows.count[i] - 1 <= y;
 }
 
-void ees__resample_row(struct ees__resample *r, unsigned y, const uint8_t *row) {
-    /* A later output row needs at most max_count rows ending at one that has not come yet, so the slot is free. */
-    r->kernels->columns(&r->columns, row, r->window.data + (y % r->window.n_rows) * r->window.row_bytes);
-    for (; r->n_done < r->height && is_ready(r, r->n_done, y); r->n_done++) {
+static uint8_t *get_window_row(const struct ees__resample *r, unsigned y) {
+    return r->window.data + (y % r->window.n_rows) * r->window.row_bytes;
+}
+
+void ees__resample_rows(struct ees__resample *r, unsigned y, unsigned n, const uint8_t *rows, size_t stride) {
+    const uint8_t *in[EES__ROWS_AT_ONCE];
+    uint8_t *out[EES__ROWS_AT_ONCE];
+    for (unsigned k = 0; k < EES__ROWS_AT_ONCE; k++) {
+        unsigned at = k < n ? k : n - 1; /* fewer rows: the last one again, to the same place */
+        in[k] = rows + at * stride;
+        out[k] = get_window_row(r, y + at);
+    }
+    r->kernels->columns(&r->columns, in, out);
+    for (; r->n_done < r->height && is_ready(r, r->n_done, y + n - 1); r->n_done++) {
         r->kernels->rows(&r->rows, &r->window, r->n_done, r->out_row);
         ees__patches_store_row(r, r->n_done, r->out_row, r->patches);
     }

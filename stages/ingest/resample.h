@@ -4,7 +4,7 @@
  *
  *      row (R,G,B,x) -> horizontal pass -> window of short rows -> vertical pass -> table -> patches
  *
- * begin, then every row from rows->first_in to rows->end_in - 1 in ascending order; patches is complete after it. */
+ * begin, then all rows from rows.first_in to rows.end_in - 1 in ascending order; patches is complete after it. */
 #ifndef EES_INGEST_RESAMPLE_H
 #define EES_INGEST_RESAMPLE_H
 
@@ -31,8 +31,9 @@ void ees__resample_fini(struct ees__resample *r);
 int ees__resample_begin(struct ees__resample *r, const struct ees__axis_shape *rows,
                         const struct ees__axis_shape *columns, float *patches, ees_error *err);
 
-/* Input row y: pixels columns->first_in to end_in - 1 of `row` are read, and EES__ROW_SLACK_BYTES behind them. */
-void ees__resample_row(struct ees__resample *r, unsigned y, const uint8_t *row);
+/* Input rows y to y + n - 1, n <= EES__ROWS_AT_ONCE, `stride` bytes apart: of each, pixels columns.first_in to end_in -
+ * 1 are read, and EES__ROW_SLACK_BYTES behind them. */
+void ees__resample_rows(struct ees__resample *r, unsigned y, unsigned n, const uint8_t *rows, size_t stride);
 
 /* Store row y of the model's input: (width) pixels, normalised. For the resampler itself and rows that need none. */
 void ees__patches_store_row(const struct ees__resample *r, unsigned y, const uint8_t *row, float *patches);

@@ -5,7 +5,6 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include <string.h>
 
 #define AVX2 __attribute__((target("avx2")))
 
@@ -15,26 +14,37 @@ AVX2 static inline __m256i load_widened(const uint8_t *p) { /* 8 bytes to 8 x in
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
 }
 
-/* Two taps of a pixel's four channels in one vector. */
-AVX2 static void resize_columns(const struct ees__axis *axis, const uint8_t *row, uint8_t *out) {
+/* Both taps' halves of two rows added up: row a's four channels in the low half, row b's in the high one. */
+AVX2 static inline __m256i add_halves(__m256i a, __m256i b) {
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
+}
+
+/* Two taps of a pixel's four channels in one vector, for four rows. */
+AVX2 static void resize_columns(const struct ees__axis *axis, const uint8_t *const row[EES__ROWS_AT_ONCE],
+                                uint8_t *const out[EES__ROWS_AT_ONCE]) {
     const __m256i spread = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
     const __m256i start = _mm256_setr_epi32(ROUND, ROUND, ROUND, ROUND, 0, 0, 0, 0);
-    const unsigned n = axis->shape.n;
+    const size_t n = axis->shape.n;
     const int32_t *weights = axis->weights;
-    for (unsigned i = 0; i < n; i++, weights += axis->stride) {
-        const uint8_t *px = row + (size_t)axis->first[i] * EES__PX_BYTES;
-        __m256i sum = start;
-        for (size_t t = 0; t < axis->count[i]; t += 2) {
+    for (size_t i = 0; i < n; i++, weights += axis->stride) {
+        size_t at = (size_t)axis->first[i] * EES__PX_BYTES;
+        __m256i sum0 = start, sum1 = start, sum2 = start, sum3 = start;
+        for (size_t t = 0; t < axis->count[i]; t += 2, at += 2 * EES__PX_BYTES) {
             __m128i pair = _mm_loadl_epi64((const __m128i *)(weights + t));
             __m256i w = _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(pair), spread);
-            sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(load_widened(px + t * EES__PX_BYTES), w));
+            sum0 = _mm256_add_epi32(sum0, _mm256_mullo_epi32(load_widened(row[0] + at), w));
+            sum1 = _mm256_add_epi32(sum1, _mm256_mullo_epi32(load_widened(row[1] + at), w));
+            sum2 = _mm256_add_epi32(sum2, _mm256_mullo_epi32(load_widened(row[2] + at), w));
+            sum3 = _mm256_add_epi32(sum3, _mm256_mullo_epi32(load_widened(row[3] + at), w));
         }
-        __m128i total = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-        total = _mm_srai_epi32(total, EES__WEIGHT_BITS);
-        total = _mm_packs_epi32(total, total); /* both packs saturate: to int16, then to 0..255 */
-        total = _mm_packus_epi16(total, total);
-        int32_t bytes = _mm_cvtsi128_si32(total);
-        memcpy(out + (size_t)i * EES__PX_BYTES, &bytes, sizeof bytes);
+        __m256i total01 = _mm256_srai_epi32(add_halves(sum0, sum1), EES__WEIGHT_BITS);
+        __m256i total23 = _mm256_srai_epi32(add_halves(sum2, sum3), EES__WEIGHT_BITS);
+        __m256i words = _mm256_packs_epi32(total01, total23); /* rows 0 and 2, rows 1 and 3; both packs saturate */
+        __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+        _mm_storeu_si32(out[0] + i * EES__PX_BYTES, bytes);
+        _mm_storeu_si32(out[2] + i * EES__PX_BYTES, _mm_srli_si128(bytes, 4));
+        _mm_storeu_si32(out[1] + i * EES__PX_BYTES, _mm_srli_si128(bytes, 8));
+        _mm_storeu_si32(out[3] + i * EES__PX_BYTES, _mm_srli_si128(bytes, 12));
     }
 }
 

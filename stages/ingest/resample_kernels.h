@@ -10,6 +10,7 @@ enum {
     EES__PX_BYTES = 4,         /* R, G, B and one of no meaning: one pixel is one vector of 4 sums */
     EES__ROW_SLACK_BYTES = 64, /* readable bytes behind a row of pixels: weights come in pairs */
     EES__STRIP_BYTES = 32,     /* rows of the window are a multiple of it */
+    EES__ROWS_AT_ONCE = 4,     /* rows that share a weight once it is loaded */
 };
 
 /* Horizontally resized rows, a ring: input row y lives at slot y % n_rows. */
@@ -21,8 +22,9 @@ struct ees__window {
 
 struct ees__resample_kernels {
     const char *name;
-    /* Horizontal pass: axis->shape.n pixels of `out` from a row of pixels. */
-    void (*columns)(const struct ees__axis *axis, const uint8_t *row, uint8_t *out);
+    /* Horizontal pass: axis->shape.n pixels of each out[k] from the pixels of row[k]. Rows may repeat. */
+    void (*columns)(const struct ees__axis *axis, const uint8_t *const row[EES__ROWS_AT_ONCE],
+                    uint8_t *const out[EES__ROWS_AT_ONCE]);
     /* Vertical pass: output row i, window->row_bytes long, from the rows of the window. */
     void (*rows)(const struct ees__axis *axis, const struct ees__window *window, unsigned i, uint8_t *out);
 };

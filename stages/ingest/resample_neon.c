@@ -17,7 +17,7 @@ static inline int32x4x2_t load_widened(const uint8_t *p) {
 }
 
 /* Two taps a step, the four channels of a pixel in one vector. */
-static void resize_columns(const struct ees__axis *axis, const uint8_t *row, uint8_t *out) {
+static void resize_row(const struct ees__axis *axis, const uint8_t *row, uint8_t *out) {
     const unsigned n = axis->shape.n;
     const int32_t *weights = axis->weights;
     for (unsigned i = 0; i < n; i++, weights += axis->stride) {
@@ -34,6 +34,12 @@ static void resize_columns(const struct ees__axis *axis, const uint8_t *row, uin
         uint32_t bytes = vget_lane_u32(vreinterpret_u32_u8(vqmovun_s16(vcombine_s16(words, words))), 0);
         memcpy(out + (size_t)i * EES__PX_BYTES, &bytes, sizeof bytes);
     }
+}
+
+static void resize_columns(const struct ees__axis *axis, const uint8_t *const row[EES__ROWS_AT_ONCE],
+                           uint8_t *const out[EES__ROWS_AT_ONCE]) {
+    for (int k = 0; k < EES__ROWS_AT_ONCE; k++)
+        resize_row(axis, row[k], out[k]);
 }
 
 static inline uint8x8_t clip_sums(int32x4_t low, int32x4_t high) {

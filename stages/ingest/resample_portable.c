@@ -12,7 +12,7 @@ static uint8_t clip_sum(int32_t sum) {
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
-static void resize_columns(const struct ees__axis *axis, const uint8_t *row, uint8_t *out) {
+static void resize_row(const struct ees__axis *axis, const uint8_t *row, uint8_t *out) {
     for (unsigned i = 0; i < axis->shape.n; i++, out += EES__PX_BYTES) {
         const uint8_t *px = row + (size_t)axis->first[i] * EES__PX_BYTES;
         const int32_t *weights = axis->weights + (size_t)i * axis->stride;
@@ -26,6 +26,12 @@ static void resize_columns(const struct ees__axis *axis, const uint8_t *row, uin
         out[1] = clip_sum(g);
         out[2] = clip_sum(b);
     }
+}
+
+static void resize_columns(const struct ees__axis *axis, const uint8_t *const row[EES__ROWS_AT_ONCE],
+                           uint8_t *const out[EES__ROWS_AT_ONCE]) {
+    for (int k = 0; k < EES__ROWS_AT_ONCE; k++)
+        resize_row(axis, row[k], out[k]);
 }
 
 static void resize_rows(const struct ees__axis *axis, const struct ees__window *window, unsigned i, uint8_t *out) {

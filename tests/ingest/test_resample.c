@@ -30,7 +30,7 @@ static void resize_grey(const uint8_t *in, unsigned height, unsigned width, unsi
     for (unsigned y = 0; y < height; y++) {
         for (unsigned x = 0; x < width; x++)
             memset(row + x * EES__PX_BYTES, in[y * width + x], EES__PX_BYTES);
-        ees__resample_row(&r, y, row);
+        ees__resample_rows(&r, y, 1, row, 0);
     }
     assert_int_equal(r.n_done, out_h);
     for (unsigned i = 0; i < out_h * out_w; i++) {
@@ -101,31 +101,43 @@ static void test_random_sizes(void **state) {
     }
 }
 
-static void check_level(const struct ees__resample_kernels *level, const struct ees__axis *axis, uint64_t *seed) {
-    unsigned n_in = axis->shape.n_in, n = axis->shape.n;
-    uint8_t *row = malloc((size_t)n_in * EES__PX_BYTES + EES__ROW_SLACK_BYTES);
-    uint8_t *expected = calloc(n + 1, EES__PX_BYTES), *got = calloc(n + 1, EES__PX_BYTES);
-    for (size_t i = 0; i < (size_t)n_in * EES__PX_BYTES + EES__ROW_SLACK_BYTES; i++)
-        row[i] = (uint8_t)ref_random(seed);
+/* Four different rows; the pixel behind each result must stay as it is. */
+static void check_columns(const struct ees__resample_kernels *level, const struct ees__axis *axis, uint64_t *seed) {
+    size_t row_bytes = (size_t)axis->shape.n_in * EES__PX_BYTES + EES__ROW_SLACK_BYTES;
+    size_t out_bytes = (size_t)(axis->shape.n + 1) * EES__PX_BYTES;
+    const uint8_t *row[EES__ROWS_AT_ONCE];
+    uint8_t *expected[EES__ROWS_AT_ONCE], *got[EES__ROWS_AT_ONCE];
+    for (int k = 0; k < EES__ROWS_AT_ONCE; k++) {
+        uint8_t *bytes = malloc(row_bytes);
+        for (size_t i = 0; i < row_bytes; i++)
+            bytes[i] = (uint8_t)ref_random(seed);
+        row[k] = bytes;
+        expected[k] = calloc(1, out_bytes);
+        got[k] = calloc(1, out_bytes);
+    }
     ees__resample_portable.columns(axis, row, expected);
     level->columns(axis, row, got);
-    for (unsigned i = 0; i < (n + 1) * EES__PX_BYTES; i++)
-        if (i % EES__PX_BYTES != 3 || i >= n * EES__PX_BYTES) /* the guard pixel behind the row counts whole */
-            assert_int_equal(expected[i], got[i]);
+    for (int k = 0; k < EES__ROWS_AT_ONCE; k++) {
+        for (size_t i = 0; i < out_bytes; i++)
+            if (i % EES__PX_BYTES != 3 || i >= out_bytes - EES__PX_BYTES)
+                assert_int_equal(expected[k][i], got[k][i]);
+        free((void *)row[k]);
+        free(expected[k]);
+        free(got[k]);
+    }
+}
 
+static void check_rows(const struct ees__resample_kernels *level, const struct ees__axis *axis, uint64_t *seed) {
     struct ees__window window = {.row_bytes = EES__STRIP_BYTES * ref_between(seed, 1, 3), .n_rows = axis->max_count};
     window.data = malloc(window.row_bytes * window.n_rows);
     for (size_t i = 0; i < window.row_bytes * window.n_rows; i++)
         window.data[i] = (uint8_t)ref_random(seed);
     uint8_t rows[2][3 * EES__STRIP_BYTES];
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < axis->shape.n; i++) {
         ees__resample_portable.rows(axis, &window, i, rows[0]);
         level->rows(axis, &window, i, rows[1]);
         assert_memory_equal(rows[0], rows[1], window.row_bytes);
     }
-    free(row);
-    free(expected);
-    free(got);
     free(window.data);
 }
 
@@ -147,8 +159,10 @@ static void test_levels_agree(void **state) {
         if (shape.offset >= (int64_t)shape.n_resized)
             shape.offset = 0;
         assert_int_equal(ees__axis_set(&axis, &shape, NULL), 0);
-        if (axis.max_count)
-            check_level(level, &axis, &seed);
+        if (axis.max_count) {
+            check_columns(level, &axis, &seed);
+            check_rows(level, &axis, &seed);
+        }
     }
     ees__axis_fini(&axis);
 }
@@ -168,7 +182,9 @@ static void test_extreme_sides(void **state) {
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         assert_int_equal(ees__axis_set(&axis, &shapes[i], NULL), 0);
         assert_true((size_t)axis.shape.n * axis.stride <= 4u * EES__MAX_SIDE + 4 * 224);
-        ees__resample_kernels_pick()->columns(&axis, row, out);
+        const uint8_t *const in[EES__ROWS_AT_ONCE] = {row, row, row, row};
+        uint8_t *const same[EES__ROWS_AT_ONCE] = {out, out, out, out};
+        ees__resample_kernels_pick()->columns(&axis, in, same);
         for (unsigned x = 0; x < axis.shape.n; x++) /* white stays white */
             assert_memory_equal(out + x * EES__PX_BYTES, "\xff\xff\xff", 3);
     }
