@@ -56,27 +56,32 @@ static int append_exit(struct chain *chain, unsigned idx, const struct ees__exit
     return append(chain, exit->head, prefix, exit->number, (int)idx, err, "exit%u.%s", idx, exit->name);
 }
 
+static int append_all(struct chain *chain, const struct ees__config *config, ees_error *err) {
+    unsigned next_exit = 0;
+    EES_TRY(append(chain, NULL, "", 0, -1, err, "ingest"));
+    EES_TRY(append(chain, &ees__block_embed, "embed", 0, -1, err, "embed"));
+    for (chain->block = 1; chain->block <= config->dims.n_blocks; chain->block++) {
+        EES_TRY(append_block(chain, err));
+        if (next_exit < config->n_exits && config->exits[next_exit].after_block == chain->block) {
+            EES_TRY(append_exit(chain, next_exit, &config->exits[next_exit], err));
+            next_exit++;
+        }
+    }
+    chain->block = (unsigned)config->dims.n_blocks;
+    return append(chain, &ees__block_final, "", 0, (int)config->n_exits, err, "final");
+}
+
 int ees__chain_open(struct ees_model *model, const struct ees__config *config, struct ees__weights *weights,
                     ees_error *err) {
     struct chain chain = {
         .model = model,
         .loader = {.weights = weights, .kernels = model->kernels, .dims = &model->dims},
     };
-    unsigned next_exit = 0;
-    EES_TRY(append(&chain, NULL, "", 0, -1, err, "ingest"));
-    EES_TRY(append(&chain, &ees__block_embed, "embed", 0, -1, err, "embed"));
-    for (chain.block = 1; chain.block <= model->dims.n_blocks; chain.block++) {
-        EES_TRY(append_block(&chain, err));
-        if (next_exit < config->n_exits && config->exits[next_exit].after_block == chain.block) {
-            EES_TRY(append_exit(&chain, next_exit, &config->exits[next_exit], err));
-            next_exit++;
-        }
-    }
-    chain.block = (unsigned)model->dims.n_blocks;
-    EES_TRY(append(&chain, &ees__block_final, "", 0, (int)config->n_exits, err, "final"));
+    int rc = append_all(&chain, config, err);
+    ees__loader_fini(&chain.loader);
     model->info.n_params = chain.loader.n_params;
     model->info.weights_bytes = chain.loader.n_packed_bytes;
-    return 0;
+    return rc;
 }
 
 void ees__chain_close(struct ees_model *model) {

@@ -8,13 +8,36 @@
 
 #include "common/fail.h"
 
-int ees__load_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
-                     const struct ees__tensor_shape *shape, float **out, ees_error *err) {
+void ees__loader_fini(struct ees__loader *loader) {
+    ees__free(loader->staging.data);
+    loader->staging = (struct ees__buffer){0};
+}
+
+static int read_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
+                       const struct ees__tensor_shape *shape, struct ees__buffer *buffer, ees_error *err) {
     char name[128];
     snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", leaf);
-    EES_TRY(loader->weights->read(loader->weights, name, shape, out, err));
+    EES_TRY(loader->weights->read(loader->weights, name, shape, buffer, err));
     if (!strstr(leaf, ".running_"))
         loader->n_params += ees__tensor_elements(shape);
+    return 0;
+}
+
+int ees__load_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
+                     const struct ees__tensor_shape *shape, float **out, ees_error *err) {
+    struct ees__buffer buffer = {0};
+    int rc = read_tensor(loader, prefix, leaf, shape, &buffer, err);
+    if (rc < 0)
+        ees__free(buffer.data);
+    else
+        *out = buffer.data;
+    return rc;
+}
+
+int ees__stage_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
+                      const struct ees__tensor_shape *shape, float **out, ees_error *err) {
+    EES_TRY(read_tensor(loader, prefix, leaf, shape, &loader->staging, err));
+    *out = loader->staging.data;
     return 0;
 }
 
@@ -31,13 +54,12 @@ int ees__load_linear(struct ees__loader *loader, const char *prefix, const char 
     float *w = NULL, *bias = NULL;
     size_t n = shape->dim[0];
     snprintf(name, sizeof name, "%s.weight", leaf);
-    int rc = ees__load_tensor(loader, prefix, name, shape, &w, err);
+    int rc = ees__stage_tensor(loader, prefix, name, shape, &w, err);
     snprintf(name, sizeof name, "%s.bias", leaf);
     if (rc == 0 && has_bias)
         rc = ees__load_tensor(loader, prefix, name, EES_SHAPE(n), &bias, err);
     if (rc == 0)
         rc = ees__pack_linear(loader, w, bias, n, ees__tensor_elements(shape) / n, out, err);
-    ees__free(w);
     ees__free(bias);
     return rc;
 }

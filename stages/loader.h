@@ -10,8 +10,9 @@ struct ees__loader {
     struct ees__weights *weights;
     const struct ees__kernels *kernels;
     const struct ees__dims *dims;
-    uint64_t n_params;     /* read so far, BatchNorm's running statistics left out */
-    size_t n_packed_bytes; /* kept so far by ops */
+    struct ees__buffer staging; /* the matrix at hand: one block for all, or freed ones would fragment the heap */
+    uint64_t n_params;          /* read so far, BatchNorm's running statistics left out */
+    size_t n_packed_bytes;      /* kept so far by ops */
 };
 
 /* LayerNorm. */
@@ -27,9 +28,16 @@ struct ees__batch_norm {
 #define EES_SHAPE(...)                                                                                                 \
     (&(const struct ees__tensor_shape){sizeof((const size_t[]){__VA_ARGS__}) / sizeof(size_t), {__VA_ARGS__}})
 
+/* Frees the staging memory. */
+void ees__loader_fini(struct ees__loader *loader);
+
 /* Read tensor `prefix`.`leaf` into new memory (ees__free()). An empty prefix has no dot. */
 int ees__load_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
                      const struct ees__tensor_shape *shape, float **out, ees_error *err);
+
+/* The same into staging memory: valid until the next ees__stage_tensor() or ees__load_linear(). */
+int ees__stage_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
+                      const struct ees__tensor_shape *shape, float **out, ees_error *err);
 
 /* y = x W^T (+ b). `shape` is the weight's in files: (n, k), or any whose product after the first axis is k. */
 int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,

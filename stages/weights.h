@@ -18,12 +18,22 @@ struct ees__tensor_shape {
 
 size_t ees__tensor_elements(const struct ees__tensor_shape *shape);
 
+/* Floats that may be reused; zeroed: empty. Release data with ees__free(). */
+struct ees__buffer {
+    float *data;
+    size_t capacity;
+};
+
+/* Make room for n floats; what was inside is lost. @return 0; EES_ENOMEM */
+int ees__buffer_reserve(struct ees__buffer *buffer, size_t n, const char *purpose, ees_error *err);
+
 struct ees__weights {
-    /* Read a tensor into new memory (ees__free()).
-     * @param name  canonical, with its ending: "blk.3.attn.qkv.weight"
+    /* Read a tensor.
+     * @param name    canonical, with its ending: "blk.3.attn.qkv.weight"
+     * @param buffer  see ees__buffer_reserve(); it grows only once the tensor is known to have that shape
      * @return 0; EES_EMODEL missing, of another shape, unreadable, or not finite; EES_ENOMEM */
-    int (*read)(struct ees__weights *weights, const char *name, const struct ees__tensor_shape *shape, float **out,
-                ees_error *err);
+    int (*read)(struct ees__weights *weights, const char *name, const struct ees__tensor_shape *shape,
+                struct ees__buffer *buffer, ees_error *err);
     /* Is anything left that should have been read? NULL: never. @return 0; EES_EMODEL */
     int (*check_rest)(struct ees__weights *weights, ees_error *err);
     void (*close)(struct ees__weights *weights); /* also frees it */

@@ -20,13 +20,6 @@ struct file_weights {
     bool *used; /* by position in the file */
 };
 
-size_t ees__tensor_elements(const struct ees__tensor_shape *shape) {
-    size_t n = 1;
-    for (unsigned i = 0; i < shape->rank; i++)
-        n *= shape->dim[i];
-    return n;
-}
-
 static void print_shape(const size_t *dim, unsigned rank, char text[96]) {
     size_t at = (size_t)snprintf(text, 96, "(");
     for (unsigned i = 0; i < rank && at < 80; i++)
@@ -90,8 +83,8 @@ static int read_part(struct file_weights *w, const ees_tensor_info *info, float 
     return 0;
 }
 
-static int read_file(struct ees__weights *base, const char *name, const struct ees__tensor_shape *shape, float **out,
-                     ees_error *err) {
+static int read_file(struct ees__weights *base, const char *name, const struct ees__tensor_shape *shape,
+                     struct ees__buffer *buffer, ees_error *err) {
     struct file_weights *w = (struct file_weights *)base;
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
     const ees_tensor_info *infos[EES__MAX_PARTS];
@@ -102,17 +95,9 @@ static int read_file(struct ees__weights *base, const char *name, const struct e
     part.dim[0] /= n_parts;
     for (unsigned i = 0; i < n_parts; i++)
         EES_TRY(find_tensor(w, parts[i], &part, &infos[i], err));
-    float *values = ees__calloc_aligned(ees__tensor_elements(shape), sizeof *values);
-    if (!values)
-        return EES_FAIL(err, EES_ENOMEM, "%s: no memory for tensor '%s'", w->file, parts[0]);
-    for (unsigned i = 0; i < n_parts; i++) {
-        int rc = read_part(w, infos[i], values + i * ees__tensor_elements(&part), err);
-        if (rc < 0) {
-            ees__free(values);
-            return rc;
-        }
-    }
-    *out = values;
+    EES_TRY(ees__buffer_reserve(buffer, ees__tensor_elements(shape), parts[0], err));
+    for (unsigned i = 0; i < n_parts; i++)
+        EES_TRY(read_part(w, infos[i], buffer->data + i * ees__tensor_elements(&part), err));
     return 0;
 }
 

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "common/fail.h"
-#include "common/mem.h"
 #include "stages/weights.h"
 
 struct random_weights {
@@ -47,21 +46,18 @@ static void choose_range(const char *name, const struct ees__tensor_shape *shape
     }
 }
 
-static int read_random(struct ees__weights *base, const char *name, const struct ees__tensor_shape *shape, float **out,
-                       ees_error *err) {
+static int read_random(struct ees__weights *base, const char *name, const struct ees__tensor_shape *shape,
+                       struct ees__buffer *buffer, ees_error *err) {
     size_t n = ees__tensor_elements(shape);
-    float *values = ees__calloc_aligned(n, sizeof *values);
-    if (!values)
-        return EES_FAIL(err, EES_ENOMEM, "no memory for random tensor '%s'", name);
+    EES_TRY(ees__buffer_reserve(buffer, n, name, err));
     float centre, spread;
     choose_range(name, shape, &centre, &spread);
     uint64_t start = hash_name(name, ((struct random_weights *)base)->seed);
     for (size_t i = 0; i < n; i++) {
         uint64_t bits = mix(start + (i + 1) * 0x9e3779b97f4a7c15u);
         float unit = (float)(bits >> 40) * 0x1p-23f - 1.0f; /* [-1, 1) in 2^24 steps */
-        values[i] = centre + spread * unit;
+        buffer->data[i] = centre + spread * unit;
     }
-    *out = values;
     return 0;
 }
 

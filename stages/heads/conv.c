@@ -55,12 +55,11 @@ static int load_conv2(struct ees__loader *loader, const char *prefix, const char
     if (rc == 0)
         rc = ees__load_tensor(loader, prefix, "conv2.bias", EES_SHAPE(c), &bias, err);
     if (rc == 0)
-        rc = ees__load_tensor(loader, prefix, "conv2.weight", EES_SHAPE(c, c, 1, 1), &w, err);
+        rc = ees__stage_tensor(loader, prefix, "conv2.weight", EES_SHAPE(c, c, 1, 1), &w, err);
     if (rc == 0) {
         fold(&before, &after, c, w, bias);
         rc = ees__pack_linear(loader, w, bias, c, c, out, err);
     }
-    ees__free(w);
     ees__free(bias);
     ees__batch_norm_close(&before);
     ees__batch_norm_close(&after);
@@ -87,12 +86,11 @@ static int load_depthwise(struct ees__loader *loader, const char *prefix, struct
     float *w;
     EES_TRY(load_affine(loader, prefix, h, err));
     EES_TRY(ees__load_tensor(loader, prefix, "dw.bias", EES_SHAPE(c), &h->dw_bias, err));
-    EES_TRY(ees__load_tensor(loader, prefix, "dw.weight", EES_SHAPE(c, 1, 3, 3), &w, err));
+    EES_TRY(ees__stage_tensor(loader, prefix, "dw.weight", EES_SHAPE(c, 1, 3, 3), &w, err));
     h->taps = ees__calloc_aligned(9 * c, sizeof(float));
     for (size_t tap = 0; h->taps && tap < 9; tap++)
         for (size_t i = 0; i < c; i++)
             h->taps[tap * c + i] = w[i * 9 + tap];
-    ees__free(w);
     loader->n_packed_bytes += (9 + 3) * c * sizeof(float);
     return h->taps ? 0 : EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
 }

@@ -111,7 +111,7 @@ static void add(struct tiny *tiny, const struct ees__family *family, const char 
                 size_t d1, size_t d2, size_t d3) {
     const struct ees__tensor_shape shape = {(unsigned)rank, {d0, d1, d2, d3}};
     struct ees__weights *random;
-    float *values;
+    struct ees__buffer values = {0};
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
     assert_int_equal(ees__weights_open_random(7, &random, NULL), 0);
     assert_int_equal(random->read(random, canonical, &shape, &values, NULL), 0);
@@ -124,9 +124,9 @@ static void add(struct tiny *tiny, const struct ees__family *family, const char 
         snprintf(t->name, sizeof t->name, "%.127s", parts[i]);
         t->data = malloc(n_part * sizeof(float));
         assert_non_null(t->data);
-        memcpy(t->data, values + i * n_part, n_part * sizeof(float));
+        memcpy(t->data, values.data + i * n_part, n_part * sizeof(float));
     }
-    ees__free(values);
+    ees__free(values.data);
 }
 
 static void add_pair(struct tiny *tiny, const struct ees__family *family, const char *base, size_t rank, size_t d0,

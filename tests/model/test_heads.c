@@ -41,13 +41,11 @@ static const struct named tensors[] = {
 };
 
 static int read_named(struct ees__weights *weights, const char *name, const struct ees__tensor_shape *shape,
-                      float **out, ees_error *err) {
+                      struct ees__buffer *buffer, ees_error *err) {
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         if (strcmp(tensors[i].name, name) == 0) {
-            size_t n = ees__tensor_elements(shape);
-            *out = ees__calloc_aligned(n, sizeof **out);
-            assert_non_null(*out);
-            memcpy(*out, tensors[i].values, n * sizeof **out);
+            assert_int_equal(ees__buffer_reserve(buffer, ees__tensor_elements(shape), name, NULL), 0);
+            memcpy(buffer->data, tensors[i].values, ees__tensor_elements(shape) * sizeof(float));
             return 0;
         }
     fail_msg("a head asked for '%s'", name);
@@ -90,6 +88,7 @@ static void check_head(enum kind kind, const struct ees__op *op, const float exp
         void *self = NULL;
         float state[20], before[20], logits[3] = {0};
         assert_int_equal(open_head(kind, &loader, &self, &cost), 0);
+        ees__loader_fini(&loader);
         float *scratch = ees__calloc_aligned(cost.scratch_floats, sizeof *scratch);
         assert_non_null(scratch);
         fill_tokens(state);
