@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* The blas level, for CPUs without a SIMD level of ours: products by the cblas_sgemm of a library loaded when the level
+ * is first asked for, the rest as in scalar.c. Nothing else in the program touches BLAS.
+ *
+ * The library may sum a row in another order for another m. Within an engine m is a property of the unit, so results
+ * still depend neither on the plan nor on the number of workers. The library is held to one thread: the
+ * engine's workers are the threads, and OpenBLAS serialises callers it shares a pool with. */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "common/mem.h"
+#include "stages/kernels/levels.h"
+
+/* Values of the CBLAS interface. */
+enum { CBLAS_ROW_MAJOR = 101, CBLAS_NO_TRANS = 111, CBLAS_TRANS = 112 };
+enum { QUERY_ROWS = 64 }; /* queries whose scores are held at once */
+
+typedef void sgemm_fn(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
+                      const float *b, int ldb, float beta, float *c, int ldc);
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static sgemm_fn *sgemm; /* written under `once`, read after ees__blas_load() */
+
+static void load_library(void) {
+    static const char *const names[] = {"libopenblas.so.0", "libblas.so.3", "libcblas.so.3"};
+    for (size_t i = 0; i < sizeof names / sizeof *names && !sgemm; i++) {
+        void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        if (!library)
+            continue;
+        void *symbol = dlsym(library, "cblas_sgemm"), *set_threads = dlsym(library, "openblas_set_num_threads");
+        if (!symbol) {
+            dlclose(library);
+            continue;
+        }
+        memcpy(&sgemm, &symbol, sizeof sgemm);
+        if (set_threads) {
+            void (*set_num_threads)(int);
+            memcpy(&set_num_threads, &set_threads, sizeof set_num_threads);
+            set_num_threads(1);
+        }
+    }
+}
+
+bool ees__blas_load(void) {
+    pthread_once(&once, load_library);
+    return sgemm != NULL;
+}
+
+static size_t linear_packed_floats(size_t n, size_t k) { return n * k; }
+
+static void linear_pack(const float *w, size_t n, size_t k, float *packed) { memcpy(packed, w, n * k * sizeof(float)); }
+
+static size_t linear_scratch_floats(size_t m, size_t n, size_t k) { return 0; }
+
+/* The bias goes into y first, the product is added to it. */
+static void linear(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                   const struct ees__post *post, float *scratch) {
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < l->n; j++)
+            y[i * ldy + j] = post->op == EES__POST_ADD ? y[i * ldy + j] + l->bias[j] : l->bias[j];
+    sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_TRANS, (int)m, (int)l->n, (int)l->k, 1.0f, x, (int)ldx, l->packed,
+          (int)l->k, 1.0f, y, (int)ldy);
+    ees__post_scalar(y, ldy, m, l->n, post);
+}
+
+static size_t attention_scratch_floats(size_t t, size_t h, size_t d) {
+    size_t floats;
+    return ees__mul(t, QUERY_ROWS, &floats) ? floats : SIZE_MAX;
+}
+
+/* scratch: scores (QUERY_ROWS, t) */
+static void attention(const float *qkv, size_t ldqkv, size_t t, size_t h, size_t d, float scale, float *out,
+                      size_t ldout, float *scratch) {
+    for (size_t head = 0; head < h; head++) {
+        const float *q = qkv + head * d, *k = q + h * d, *v = k + h * d;
+        for (size_t i = 0; i < t; i += QUERY_ROWS) {
+            size_t rows = t - i < QUERY_ROWS ? t - i : QUERY_ROWS;
+            sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_TRANS, (int)rows, (int)t, (int)d, scale, q + i * ldqkv,
+                  (int)ldqkv, k, (int)ldqkv, 0.0f, scratch, (int)t);
+            for (size_t r = 0; r < rows; r++)
+                ees__softmax_scalar(scratch + r * t, t);
+            sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, (int)rows, (int)d, (int)t, 1.0f, scratch, (int)t, v,
+                  (int)ldqkv, 0.0f, out + i * ldout + head * d, (int)ldout);
+        }
+    }
+}
+
+const struct ees__kernels ees__kernels_blas = {
+    .name = "blas",
+    .linear_packed_floats = linear_packed_floats,
+    .linear_pack = linear_pack,
+    .linear_scratch_floats = linear_scratch_floats,
+    .linear = linear,
+    .layernorm = ees__layernorm_scalar,
+    .attention_scratch_floats = attention_scratch_floats,
+    .attention = attention,
+    .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
+    .column_mean = ees__column_mean_scalar,
+};

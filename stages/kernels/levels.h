@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* The levels of the kernel table and what they share behind it. */
+#ifndef EES_STAGES_KERNELS_LEVELS_H
+#define EES_STAGES_KERNELS_LEVELS_H
+
+#include <stdbool.h>
+
+#include "stages/kernels/kernels.h"
+
+enum { EES__MAX_TILE_COLUMNS = 64 }; /* ees__linear.bias is zero-padded to a multiple of this */
+
+extern const struct ees__kernels ees__kernels_scalar, ees__kernels_blas;
+#if defined(__x86_64__)
+extern const struct ees__kernels ees__kernels_avx2, ees__kernels_avx512;
+#elif defined(__aarch64__)
+extern const struct ees__kernels ees__kernels_neon;
+#endif
+
+/* Loads a BLAS library on the first call; false when there is none. Any thread. */
+bool ees__blas_load(void);
+
+/* Pieces of the scalar level the blas level builds on. */
+float ees__gelu_scalar(float x);
+void ees__post_scalar(float *y, size_t ldy, size_t m, size_t n, const struct ees__post *post);
+void ees__softmax_scalar(float *row, size_t n);
+void ees__layernorm_scalar(const float *x, size_t ldx, size_t rows, size_t c, const float *gamma, const float *beta,
+                           float eps, float *y, size_t ldy);
+void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c, const float *weight,
+                                   const float *bias, float *y);
+void ees__column_mean_scalar(const float *x, size_t ldx, size_t rows, size_t c, float *y);
+
+#endif

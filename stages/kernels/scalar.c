@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* The scalar level: the readable definition of every operation, and the twin the SIMD levels are checked against. Sums
+ * are accumulated in double and rounded once, so that the twin is the more exact of the two. Never fast. */
+#include <math.h>
+#include <string.h>
+
+#include "stages/kernels/levels.h"
+
+/* x/2 (1 + erf(x/sqrt 2)) = x Phi(x) (spec 0). In the lower tail 1 + erf cancels; erfc does not. */
+float ees__gelu_scalar(float x) {
+    if (x == -INFINITY)
+        return -0.0f;
+    return (float)(0.5 * x * erfc(-(double)x * M_SQRT1_2));
+}
+
+static float apply_post(float z, float y, size_t j, const struct ees__post *post) {
+    switch (post->op) {
+    case EES__POST_GELU:
+        return ees__gelu_scalar(z);
+    case EES__POST_GELU_AFFINE:
+        return ees__gelu_scalar(z) * post->scale[j] + post->shift[j];
+    case EES__POST_ADD:
+        return y + z;
+    case EES__POST_NONE:
+        break;
+    }
+    return z;
+}
+
+static size_t linear_packed_floats(size_t n, size_t k) { return n * k; }
+
+static void linear_pack(const float *w, size_t n, size_t k, float *packed) { memcpy(packed, w, n * k * sizeof(float)); }
+
+static size_t linear_scratch_floats(size_t m, size_t n, size_t k) { return 0; }
+
+/* z_ij = sum_p x_ip w_jp + bias_j */
+static void linear(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                   const struct ees__post *post, float *scratch) {
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < l->n; j++) {
+            double z = l->bias[j];
+            for (size_t p = 0; p < l->k; p++)
+                z += (double)x[i * ldx + p] * l->packed[j * l->k + p];
+            y[i * ldy + j] = apply_post((float)z, y[i * ldy + j], j, post);
+        }
+}
+
+/* mu = mean x, var = mean (x - mu)^2, y = (x - mu) / sqrt(var + eps) gamma + beta (spec 0, "LN") */
+void ees__layernorm_scalar(const float *x, size_t ldx, size_t rows, size_t c, const float *gamma, const float *beta,
+                           float eps, float *y, size_t ldy) {
+    for (size_t i = 0; i < rows; i++, x += ldx, y += ldy) {
+        double mean = 0, variance = 0;
+        for (size_t j = 0; j < c; j++)
+            mean += x[j];
+        mean /= (double)c;
+        for (size_t j = 0; j < c; j++)
+            variance += (x[j] - mean) * (x[j] - mean);
+        variance /= (double)c;
+        for (size_t j = 0; j < c; j++)
+            y[j] = (float)((x[j] - mean) / sqrt(variance + eps) * gamma[j] + beta[j]);
+    }
+}
+
+/* softmax_j = exp(s_j - max s) / sum exp(s - max s); a NaN makes the whole row NaN */
+void ees__softmax_scalar(float *row, size_t n) {
+    float max = -INFINITY;
+    for (size_t j = 0; j < n; j++)
+        max = fmaxf(max, row[j]);
+    double sum = 0;
+    for (size_t j = 0; j < n; j++) {
+        row[j] = expf(row[j] - max);
+        sum += row[j];
+    }
+    for (size_t j = 0; j < n; j++)
+        row[j] = (float)(row[j] / sum);
+}
+
+static size_t attention_scratch_floats(size_t t, size_t h, size_t d) { return t; }
+
+/* per head and query i: s_j = q_i . k_j scale, out_i = sum_j softmax(s)_j v_j (spec 1.1) */
+static void attention(const float *qkv, size_t ldqkv, size_t t, size_t h, size_t d, float scale, float *out,
+                      size_t ldout, float *scratch) {
+    for (size_t head = 0; head < h; head++) {
+        const float *q = qkv + head * d, *k = q + h * d, *v = k + h * d;
+        for (size_t i = 0; i < t; i++) {
+            for (size_t j = 0; j < t; j++) {
+                double s = 0;
+                for (size_t p = 0; p < d; p++)
+                    s += (double)q[i * ldqkv + p] * k[j * ldqkv + p];
+                scratch[j] = (float)(s * scale);
+            }
+            ees__softmax_scalar(scratch, t);
+            for (size_t p = 0; p < d; p++) {
+                double sum = 0;
+                for (size_t j = 0; j < t; j++)
+                    sum += (double)scratch[j] * v[j * ldqkv + p];
+                out[i * ldout + head * d + p] = (float)sum;
+            }
+        }
+    }
+}
+
+/* The neighbourhood of pixel (row, column), channel j; taps outside the grid are zero. */
+static double convolve3x3(const float *x, size_t h, size_t w, size_t c, const float *weight, size_t row, size_t column,
+                          size_t j) {
+    double sum = 0;
+    for (size_t tap = 0; tap < 9; tap++) {
+        size_t r = row + tap / 3, s = column + tap % 3; /* one more than the neighbour's place */
+        if (r >= 1 && r <= h && s >= 1 && s <= w)
+            sum += (double)x[((r - 1) * w + s - 1) * c + j] * weight[tap * c + j];
+    }
+    return sum;
+}
+
+void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c, const float *weight, const float *bias,
+                                   float *y) {
+    for (size_t row = 0; row < h; row++)
+        for (size_t column = 0; column < w; column++)
+            for (size_t j = 0; j < c; j++)
+                *y++ = ees__gelu_scalar((float)(convolve3x3(x, h, w, c, weight, row, column, j) + bias[j]));
+}
+
+void ees__column_mean_scalar(const float *x, size_t ldx, size_t rows, size_t c, float *y) {
+    for (size_t j = 0; j < c; j++) {
+        double sum = 0;
+        for (size_t i = 0; i < rows; i++)
+            sum += x[i * ldx + j];
+        y[j] = (float)(sum / (double)rows);
+    }
+}
+
+void ees__post_scalar(float *y, size_t ldy, size_t m, size_t n, const struct ees__post *post) {
+    if (post->op != EES__POST_GELU && post->op != EES__POST_GELU_AFFINE)
+        return;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++)
+            y[i * ldy + j] = apply_post(y[i * ldy + j], 0, j, post);
+}
+
+const struct ees__kernels ees__kernels_scalar = {
+    .name = "scalar",
+    .linear_packed_floats = linear_packed_floats,
+    .linear_pack = linear_pack,
+    .linear_scratch_floats = linear_scratch_floats,
+    .linear = linear,
+    .layernorm = ees__layernorm_scalar,
+    .attention_scratch_floats = attention_scratch_floats,
+    .attention = attention,
+    .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
+    .column_mean = ees__column_mean_scalar,
+};

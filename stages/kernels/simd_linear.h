@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/* y = post(x W^T + bias), and the register tile that attention shares.
+ *
+ * W is packed in panels of TILE_COLUMNS rows of W: [n / TILE_COLUMNS][k][TILE_COLUMNS], zero-padded, so that a step
+ * over k reads whole vectors one after the other. For a block of k, each panel is multiplied with all rows of x, a
+ * tile of at most TILE_ROWS rows at a time; partial sums meet in y. The order in which an element is summed is
+ * therefore k ascending within blocks of a size that only k decides: the same whatever m and the row's tile. */
+#ifndef EES_STAGES_KERNELS_SIMD_LINEAR_H
+#define EES_STAGES_KERNELS_SIMD_LINEAR_H
+
+/* Rows of x multiplied per pass: their block (k_block wide) stays in the private cache while panels stream by. */
+enum { ROW_CHUNK = 256 };
+
+typedef void tile_fn(const float *a, size_t lda, const float *b, size_t k, const float *bias, bool accumulate, float *y,
+                     size_t ldy);
+
+/* y (rows, TILE_COLUMNS) = [y +] a (rows, k) * b (k, TILE_COLUMNS) + bias. `rows` is a constant in each instance. */
+INLINE void multiply_tile(const int rows, const float *a, size_t lda, const float *b, size_t k, const float *bias,
+                          bool accumulate, float *y, size_t ldy) {
+    vf sum[TILE_ROWS][TILE_VECTORS];
+    UNROLLED
+    for (int i = 0; i < rows; i++) {
+        __builtin_prefetch(y + i * ldy, 1);
+        __builtin_prefetch(y + i * ldy + TILE_COLUMNS - 1, 1);
+        UNROLLED
+        for (int j = 0; j < TILE_VECTORS; j++)
+            sum[i][j] = (vf){0};
+    }
+    for (size_t p = 0; p < k; p++) {
+        vf panel[TILE_VECTORS];
+        UNROLLED
+        for (int j = 0; j < TILE_VECTORS; j++)
+            panel[j] = load(b + p * TILE_COLUMNS + j * VL);
+        UNROLLED
+        for (int i = 0; i < rows; i++) {
+            UNROLLED
+            for (int j = 0; j < TILE_VECTORS; j++)
+                sum[i][j] += a[i * lda + p] * panel[j];
+        }
+    }
+    UNROLLED
+    for (int i = 0; i < rows; i++) {
+        UNROLLED
+        for (int j = 0; j < TILE_VECTORS; j++) {
+            vf z = sum[i][j] + load(bias + j * VL);
+            store(y + i * ldy + j * VL, accumulate ? load(y + i * ldy + j * VL) + z : z);
+        }
+    }
+}
+
+#define DEFINE_TILE(rows)                                                                                             \
+    static void multiply_tile_##rows(const float *a, size_t lda, const float *b, size_t k, const float *bias,         \
+                                     bool accumulate, float *y, size_t ldy) {                                         \
+        multiply_tile(rows, a, lda, b, k, bias, accumulate, y, ldy);                                                  \
+    }
+TILE_LIST(DEFINE_TILE)
+
+#define TILE_ENTRY(rows) [rows] = multiply_tile_##rows,
+static tile_fn *const tiles[TILE_ROWS + 1] = {TILE_LIST(TILE_ENTRY)};
+
+static const float no_bias[TILE_COLUMNS];
+
+/* Split m rows into the fewest tiles, as evenly as possible: first row of tile `idx` of `n`. */
+INLINE size_t tile_row(size_t m, size_t n_tiles, size_t idx) { return m * idx / n_tiles; }
+
+static size_t linear_packed_floats(size_t n, size_t k) { return ees__round_up(n, TILE_COLUMNS) * k; }
+
+/* Panels of w (n, k), each element times `scale`. */
+static void pack_panels(const float *w, size_t ldw, size_t n, size_t k, float scale, float *packed) {
+    for (size_t first = 0; first < n; first += TILE_COLUMNS, packed += k * TILE_COLUMNS) {
+        size_t columns = n - first < TILE_COLUMNS ? n - first : TILE_COLUMNS;
+        for (size_t j = 0; j < columns; j++)
+            for (size_t p = 0; p < k; p++)
+                packed[p * TILE_COLUMNS + j] = w[(first + j) * ldw + p] * scale;
+        for (size_t j = columns; j < TILE_COLUMNS; j++)
+            for (size_t p = 0; p < k; p++)
+                packed[p * TILE_COLUMNS + j] = 0.0f;
+    }
+}
+
+static void linear_pack(const float *w, size_t n, size_t k, float *packed) { pack_panels(w, k, n, k, 1.0f, packed); }
+
+static size_t linear_scratch_floats(size_t m, size_t n, size_t k) { return 0; }
+
+/* gelu and its affine on a finished tile, still in the first cache. */
+static void activate_tile(float *y, size_t ldy, size_t rows, const float *scale, const float *shift) {
+    for (size_t i = 0; i < rows; i++)
+        for (int j = 0; j < TILE_VECTORS; j++) {
+            vf z = gelu(load(y + i * ldy + j * VL));
+            store(y + i * ldy + j * VL, scale ? z * load(scale + j * VL) + load(shift + j * VL) : z);
+        }
+}
+
+/* One block of k against one panel. */
+struct panel_step {
+    const float *b, *bias; /* the block of the panel */
+    size_t k;
+    bool accumulate;
+    bool activate;
+    const float *scale, *shift;
+};
+
+static void multiply_rows(const struct panel_step *step, const float *a, size_t lda, size_t rows, float *y,
+                          size_t ldy) {
+    tiles[rows](a, lda, step->b, step->k, step->bias, step->accumulate, y, ldy);
+    if (step->activate)
+        activate_tile(y, ldy, rows, step->scale, step->shift);
+}
+
+/* The same where only the first `columns` of the panel exist in y, scale and shift. */
+static void multiply_rows_edge(const struct panel_step *step, const float *a, size_t lda, size_t rows, float *y,
+                               size_t ldy, size_t columns) {
+    float tile[TILE_ROWS * TILE_COLUMNS], scale[TILE_COLUMNS] = {0}, shift[TILE_COLUMNS] = {0};
+    struct panel_step padded = *step;
+    if (step->scale) {
+        padded.scale = memcpy(scale, step->scale, columns * sizeof(float));
+        padded.shift = memcpy(shift, step->shift, columns * sizeof(float));
+    }
+    memset(tile, 0, rows * TILE_COLUMNS * sizeof(float));
+    for (size_t i = 0; i < rows && step->accumulate; i++)
+        memcpy(tile + i * TILE_COLUMNS, y + i * ldy, columns * sizeof(float));
+    multiply_rows(&padded, a, lda, rows, tile, TILE_COLUMNS);
+    for (size_t i = 0; i < rows; i++)
+        memcpy(y + i * ldy, tile + i * TILE_COLUMNS, columns * sizeof(float));
+}
+
+static void multiply_panel(const struct panel_step *step, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                           size_t columns) {
+    size_t n_tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
+    for (size_t idx = 0; idx < n_tiles; idx++) {
+        size_t first = tile_row(m, n_tiles, idx), rows = tile_row(m, n_tiles, idx + 1) - first;
+        if (columns == TILE_COLUMNS)
+            multiply_rows(step, x + first * ldx, ldx, rows, y + first * ldy, ldy);
+        else
+            multiply_rows_edge(step, x + first * ldx, ldx, rows, y + first * ldy, ldy, columns);
+    }
+}
+
+/* Blocks of k of equal size, at most K_BLOCK. */
+static size_t k_block(size_t k) {
+    size_t n_blocks = (k + K_BLOCK - 1) / K_BLOCK;
+    return (k + n_blocks - 1) / n_blocks;
+}
+
+static void linear_rows(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                        const struct ees__post *post) {
+    bool affine = post->op == EES__POST_GELU_AFFINE;
+    size_t block = k_block(l->k);
+    for (size_t k = 0; k < l->k; k += block) {
+        bool last = l->k - k <= block;
+        struct panel_step step = {
+            .k = last ? l->k - k : block,
+            .accumulate = k > 0 || post->op == EES__POST_ADD,
+            .activate = last && (affine || post->op == EES__POST_GELU),
+        };
+        for (size_t n = 0; n < l->n; n += TILE_COLUMNS) {
+            step.b = l->packed + n * l->k + k * TILE_COLUMNS;
+            step.bias = last ? l->bias + n : no_bias;
+            if (affine) {
+                step.scale = post->scale + n;
+                step.shift = post->shift + n;
+            }
+            size_t columns = l->n - n < TILE_COLUMNS ? l->n - n : TILE_COLUMNS;
+            multiply_panel(&step, x + k, ldx, m, y + n, ldy, columns);
+        }
+    }
+}
+
+static void linear(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                   const struct ees__post *post, float *scratch) {
+    size_t n_chunks = (m + ROW_CHUNK - 1) / ROW_CHUNK;
+    for (size_t idx = 0; idx < n_chunks; idx++) {
+        size_t first = tile_row(m, n_chunks, idx), rows = tile_row(m, n_chunks, idx + 1) - first;
+        linear_rows(l, x + first * ldx, ldx, rows, y + first * ldy, ldy, post);
+    }
+}
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* exp and gelu on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c, check_attention.c. */
+#ifndef EES_STAGES_KERNELS_SIMD_MATH_H
+#define EES_STAGES_KERNELS_SIMD_MATH_H
+
+/* exp(hi + lo) = scale (1 + rest), for hi + lo <= 0 and lo small; scale, a power of two, is 0 below 2^-126.5. A NaN is in
+ * `rest`, whatever scale is. Left apart because a product with 1 + rest is one fused operation, and one rounding less. */
+struct exp_parts {
+    vf scale, rest;
+};
+
+INLINE struct exp_parts exp_split(vf hi, vf lo) {
+    /* ln 2 in two parts; the first has 12 bits, so that n * LN2_HI is exact. */
+    const float LOG2_E = 0x1.715476p+0f, LN2_HI = 0x1.62ep-1f, LN2_LO = 0x1.0bfbe8p-15f;
+    const float ROUNDER = 0x1.8p+23f; /* adding it leaves the nearest integer in the low bits */
+    vf shifted = vector_max(splat(-127.0f), (hi + lo) * LOG2_E) + ROUNDER;
+    vf n = shifted - ROUNDER;
+    vf r = (hi - n * LN2_HI) + (lo - n * LN2_LO);
+    vf p = splat(0x1.6a2434p-10f);
+    p = p * r + 0x1.1239e2p-7f;
+    p = p * r + 0x1.5558f2p-5f;
+    p = p * r + 0x1.555492p-3f;
+    p = p * r + 0x1.fffffcp-2f;
+    return (struct exp_parts){.scale = (vf)(((vu)shifted + 127u) << 23), .rest = p * (r * r) + r};
+}
+
+/* exp(x) for x <= 0, within 2 ulp down to 2^-126, 0 below; exp(-inf) = 0, NaN stays NaN. */
+INLINE vf exp_nonpositive(vf x) {
+    struct exp_parts e = exp_split(vector_max(splat(-89.0f), x), (vf){0});
+    return e.scale * e.rest + e.scale;
+}
+
+/* gelu(x) = x Phi(x) = max(x, 0) - |x| Phi(-|x|), within 5 ulp (4.4 measured), but 0 in the
+ * lower tail once |gelu(x)| is below 2^-127.
+ *
+ * Phi(-t) = exp(-t^2/2) g(t) with g = P/Q. t^2 is taken in two parts, hi * hi (exact, 12 bits each) and the rest,
+ * because half an ulp of t^2 = 100 would be 30 ulp of the result. Beyond t = 13.3 the product is 0, so that
+ * gelu(-inf) is 0 and not inf * 0. */
+INLINE vf gelu(vf x) {
+    vf t = vector_min(splat(14.0f), (vf)((vu)x & 0x7fffffffu));
+    vf hi = (vf)((vu)t & 0xfffff000u);
+    struct exp_parts power = exp_split(hi * hi * -0.5f, (t - hi) * (t + hi) * -0.5f);
+    /* Even and odd powers apart: half the depth of Horner's form. */
+    vf u = t * t;
+    vf p_even = (u * 0x1.90d7f6p-8f + 0x1.1842c6p-2f) * u + 0x1.8p-1f;
+    vf p_odd = u * 0x1.f018b4p-5f + 0x1.4fcefp-1f;
+    vf q_even = (u * 0x1.36e73ep-3f + 0x1.cc86fp+0f) * u + 0x1.8p+0f;
+    vf q_odd = (u * 0x1.f6606ap-7f + 0x1.66fc1ep-1f) * u + 0x1.41191cp+1f;
+    vf g = (p_odd * t + p_even) / (q_odd * t + q_even);
+    return vector_max((vf){0}, x) - (t * (g * power.rest + g)) * power.scale;
+}
+
+#endif

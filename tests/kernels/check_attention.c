@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* Description: attention core of every level against the scalar twin; softmax and its exponential through small cases
+ * whose answer is known. */
+#include "testing.h"
+
+struct shape {
+    size_t t, h, d;
+    size_t offset, gap; /* of qkv and out */
+    float gain;         /* of the inputs: large gains give large logits */
+};
+
+static void run_attention(const struct ees__kernels *k, const struct shape *s, const float *qkv, float scale,
+                          float *out) {
+    size_t c = s->h * s->d;
+    struct output scratch = alloc_output(k->attention_scratch_floats(s->t, s->h, s->d), 0);
+    float *aligned = ees__calloc_aligned(scratch.n, sizeof(float));
+    assert_non_null(aligned);
+    k->attention(qkv, 3 * c + s->gap, s->t, s->h, s->d, scale, out, c + s->gap, aligned);
+    /* Once more in guarded memory: the answer is the same and nothing beyond the scratch is written. */
+    float *again = alloc_input((s->t - 1) * (c + s->gap) + c, 0);
+    k->attention(qkv, 3 * c + s->gap, s->t, s->h, s->d, scale, again, c + s->gap, scratch.data);
+    check_guards(&scratch, k->name);
+    for (size_t i = 0; i < s->t && rows_are_independent(k); i++)
+        assert_memory_equal(again + i * (c + s->gap), out + i * (c + s->gap), c * sizeof(float));
+    free_input(again, 0);
+    ees__free(aligned);
+    free_output(&scratch);
+}
+
+/* Scores are off by eps sqrt(d) sum |q k| scale <= eps sqrt(d) d gain^2 scale; each weight by that factor (relative) and
+ * 4 ulp more, the sums by sqrt(t) ulp; values are at most `gain`. */
+static double tolerance(const struct shape *s, float scale) {
+    double score = (sqrt((double)s->d) + 2) * (double)s->d * s->gain * s->gain * scale;
+    return FLOAT_EPS * s->gain * (2 * score + 4 + sqrt((double)s->t));
+}
+
+static void check_shape(const struct ees__kernels *k, const struct shape *s) {
+    size_t c = s->h * s->d, ldout = c + s->gap;
+    float *qkv = random_input((s->t - 1) * (3 * c + s->gap) + 3 * c, s->offset, 11);
+    for (size_t i = 0; i < (s->t - 1) * (3 * c + s->gap) + 3 * c; i++)
+        qkv[i] *= s->gain;
+    float scale = 1 / sqrtf((float)s->d);
+    struct output out = alloc_output((s->t - 1) * ldout + c, s->offset);
+    float *expected = alloc_input((s->t - 1) * ldout + c, 0);
+    run_attention(ees__kernels_get("scalar", NULL), s, qkv, scale, expected);
+    run_attention(k, s, qkv, scale, out.data);
+    check_guards(&out, k->name);
+    char what[96];
+    snprintf(what, sizeof what, "t %zu h %zu d %zu gain %g", s->t, s->h, s->d, s->gain);
+    for (size_t i = 0; i < s->t; i++) {
+        for (size_t j = 0; j < c; j++)
+            check_close(out.data[i * ldout + j], expected[i * ldout + j], tolerance(s, scale), k->name, what, i, j);
+        if (i + 1 < s->t)
+            check_untouched(&out, i * ldout + c, s->gap, what);
+    }
+    free_input(qkv, s->offset);
+    free_input(expected, 0);
+    free_output(&out);
+}
+
+static void check_shapes(const struct ees__kernels *k) {
+    static const size_t depths[] = {1, 2, 5, 8, 12, 31, 32, 33, 64, 96};
+    for (size_t t = 1; t <= 35; t++)
+        check_shape(k, &(struct shape){t, 1 + t % 3, depths[t % N_OF(depths)], t % 4, t % 3, 1});
+    for (size_t i = 0; i < N_OF(depths); i++)
+        check_shape(k, &(struct shape){17, 2, depths[i], 1, 5, 1});
+    check_shape(k, &(struct shape){65, 12, 8, 0, 0, 1});
+    check_shape(k, &(struct shape){49, 8, 96, 0, 0, 1});
+    check_shape(k, &(struct shape){197, 3, 64, 0, 0, 1});
+    check_shape(k, &(struct shape){198, 2, 64, 0, 0, 3});
+    check_shape(k, &(struct shape){401, 1, 32, 0, 0, 1});
+}
+
+static void shapes(void **state) { for_each_simd_level(check_shapes); }
+
+/* Logits of some thousands: every row is decided, nothing overflows. Key 3 wins for each query. */
+static void check_large_logits(const struct ees__kernels *k) {
+    enum { T = 37, D = 8, LD = 3 * D };
+    float qkv[T * LD], out[T * D];
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j < D; j++) {
+            qkv[i * LD + j] = 100;
+            qkv[i * LD + D + j] = i == 3 ? 100 : -100;
+            qkv[i * LD + 2 * D + j] = (float)i;
+        }
+    run_attention(k, &(struct shape){T, 1, D, 0, 0, 1}, qkv, 1, out);
+    for (size_t i = 0; i < T * D; i++)
+        assert_true(out[i] == 3);
+}
+
+static void large_logits(void **state) { for_each_simd_level(check_large_logits); }
+
+/* A NaN in one query spoils that row alone; in one key or value it spoils every row. Infinite logits give NaN, as in
+ * PyTorch. */
+static void check_nan(const struct ees__kernels *k) {
+    enum { T = 21, D = 4, LD = 3 * D };
+    float out[T * D];
+    for (int part = 0; part < 3; part++)
+        for (size_t row = 0; row < T; row++) {
+            float *qkv = random_input(T * LD, 0, 12);
+            qkv[row * LD + (size_t)part * D + 2] = NAN;
+            run_attention(k, &(struct shape){T, 1, D, 0, 0, 1}, qkv, 0.5f, out);
+            for (size_t i = 0; i < T; i++)
+                for (size_t j = 0; j < D; j++)
+                    assert_int_equal(isnan(out[i * D + j]) != 0, part == 0 ? i == row : part == 1 || j == 2);
+            free_input(qkv, 0);
+        }
+    float *qkv = random_input(T * LD, 0, 12);
+    qkv[5 * LD + 1] = INFINITY;
+    run_attention(k, &(struct shape){T, 1, D, 0, 0, 1}, qkv, 0.5f, out);
+    for (size_t i = 0; i < T; i++)
+        assert_int_equal(isnan(out[i * D]) != 0, i == 5);
+    free_input(qkv, 0);
+}
+
+static void nan_is_not_lost(void **state) {
+    check_nan(ees__kernels_get("scalar", NULL));
+    for_each_simd_level(check_nan);
+}
+
+/* Two keys with scores 0 and -z, values 0 and 1: the answer is e / (1 + e) with e = exp(-z). 2 ulp for the exponential,
+ * 2 for the sum, its inverse and the product. Below 2^-125 the weight may be 0. */
+static void check_exponential(const struct ees__kernels *k) {
+    double worst = 0;
+    float *scratch = ees__calloc_aligned(k->attention_scratch_floats(2, 1, 1), sizeof(float));
+    assert_non_null(scratch);
+    for (float z = 0; z < 110; z += 0x1.2p-7f) {
+        const float qkv[6] = {1, 0, 0, 1, -z, 1};
+        float out[2];
+        k->attention(qkv, 3, 2, 1, 1, 1.0f, out, 1, scratch);
+        double exact = exp(-(double)z) / (1 + exp(-(double)z));
+        double error = exact >= 0x1p-125 ? ulp_error(out[1], exact) : fabs(out[1] - exact) / 0x1p-125;
+        worst = fmax(worst, error);
+        if (!(error <= 4))
+            fail_msg("%s: weight of exp(-%a) is %a, exactly %a: %.2f ulp", k->name, z, out[1], exact, error);
+    }
+    ees__free(scratch);
+    print_message("%s: exp / (1 + exp) within %.2f ulp\n", k->name, worst);
+}
+
+static void exponential_within_2_ulp(void **state) { for_each_simd_level(check_exponential); }
+
+/* softmax of [2 1 .5 -1], spec 11: one query, the keys are the logits, the values pick out the weights. */
+static void check_known_softmax(const struct ees__kernels *k) {
+    static const float logits[4] = {2, 1, .5f, -1};
+    static const float known[4] = {.609460038f, .224207818f, .135988916f, .030343229f};
+    for (size_t pick = 0; pick < 4; pick++) {
+        float qkv[12], out[4];
+        for (size_t i = 0; i < 4; i++) {
+            qkv[i * 3] = 1;
+            qkv[i * 3 + 1] = logits[i];
+            qkv[i * 3 + 2] = i == pick;
+        }
+        run_attention(k, &(struct shape){4, 1, 1, 0, 0, 1}, qkv, 1, out);
+        check_close(out[0], known[pick], 4 * FLOAT_EPS * known[pick], k->name, "known softmax", pick, 0);
+    }
+}
+
+/* The global aggregation head of spec 11: qkv, two heads, projection. */
+static void check_known_head(const struct ees__kernels *k) {
+    static const float patches[4][2] = {{.1f, -.1f}, {.3f, -.2f}, {.7f, -.4f}, {.9f, -.5f}};
+    static const float w_qkv[12] = {1, 0, 0, 1, .5f, .5f, 1, -1, 2, 0, 0, 3}, w_proj[4] = {1, 1, 0, 1};
+    static const float b_proj[2] = {.1f, -.1f};
+    static const float known[8] = {.2274861f, -.9775138f, .2598873f, -.9551103f,
+                                   .3240963f, -.9108744f, .3557421f, -.8891957f};
+    const struct ees__post none = {.op = EES__POST_NONE};
+    struct ees__linear qkv_layer, projection;
+    float qkv[24], heads[8], y[8];
+    assert_int_equal(ees__linear_open(k, w_qkv, NULL, 6, 2, &qkv_layer, NULL), 0);
+    assert_int_equal(ees__linear_open(k, w_proj, b_proj, 2, 2, &projection, NULL), 0);
+    k->linear(&qkv_layer, patches[0], 2, 4, qkv, 6, &none, NULL);
+    run_attention(k, &(struct shape){4, 2, 1, 0, 0, 1}, qkv, 1, heads);
+    k->linear(&projection, heads, 2, 4, y, 2, &none, NULL);
+    for (size_t i = 0; i < 8; i++)
+        check_close(y[i], known[i], 1e-6, k->name, "known head", i / 2, i % 2); /* printed to 7 digits */
+    ees__linear_close(&qkv_layer);
+    ees__linear_close(&projection);
+}
+
+static void known_answers(void **state) {
+    check_known_softmax(ees__kernels_get("scalar", NULL));
+    for_each_simd_level(check_known_softmax);
+    check_known_head(ees__kernels_get("scalar", NULL));
+    for_each_simd_level(check_known_head);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shapes),
+        cmocka_unit_test(large_logits),
+        cmocka_unit_test(nan_is_not_lost),
+        cmocka_unit_test(exponential_within_2_ulp),
+        cmocka_unit_test(known_answers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

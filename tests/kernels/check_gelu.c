@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* Description: gelu of every level over the whole range of float, seen through a linear layer with the weight 1. */
+#include "testing.h"
+
+enum { BATCH = 4096 };
+
+static void run_gelu(const struct ees__kernels *k, const float *x, size_t n, float *y) {
+    const float one = 1;
+    const struct ees__post post = {.op = EES__POST_GELU};
+    struct ees__linear l;
+    assert_int_equal(ees__linear_open(k, &one, NULL, 1, 1, &l, NULL), 0);
+    k->linear(&l, x, 1, n, y, 1, &post, NULL);
+    ees__linear_close(&l);
+}
+
+static double exact_gelu(float x) { return 0.5 * x * erfc(-(double)x * M_SQRT1_2); }
+
+/* 5 ulp; where x is so negative that e^(-x^2/2) leaves the normal range, the result may be 0 once it is below 2^-127. */
+static void check_batch(const struct ees__kernels *k, const float *x, size_t n, double *worst) {
+    float y[BATCH];
+    run_gelu(k, x, n, y);
+    for (size_t i = 0; i < n; i++) {
+        double exact = exact_gelu(x[i]), error = ulp_error(y[i], exact);
+        if (y[i] == 0 && fabs(exact) < 0x1p-127 && x[i] < -13)
+            continue;
+        if (error > *worst)
+            *worst = error;
+        if (!(error <= 5))
+            fail_msg("%s: gelu(%a) is %a, exactly %a: %.2f ulp", k->name, x[i], y[i], exact, error);
+    }
+}
+
+static void check_range(const struct ees__kernels *k, uint64_t first, uint64_t end, uint64_t stride, double *worst) {
+    float x[BATCH];
+    size_t n = 0;
+    for (uint64_t bits = first; bits < end; bits += stride) {
+        uint32_t word = (uint32_t)bits;
+        memcpy(&x[n++], &word, sizeof word);
+        if (n == BATCH || bits + stride >= end) {
+            check_batch(k, x, n, worst);
+            n = 0;
+        }
+    }
+}
+
+/* Finite floats of both signs by a prime stride, then each one around zero, the smallest normal, 1, the clamp at 14 and
+ * the place near 13.3 where the result goes to zero. */
+static void check_all_floats(const struct ees__kernels *k) {
+    static const float special[] = {0, 0x1p-126f, 0.75f, 1, 13.2f, 13.25f, 13.3f, 14, 88, 0x1.fff000p+127f};
+    double worst = 0;
+    uint64_t stride = strcmp(k->name, "blas") ? 4001 : 400009; /* blas shares the scalar gelu */
+    check_range(k, 0, 0x7f800000, stride, &worst);
+    check_range(k, 0x80000000u, 0xff800000u, stride, &worst);
+    for (size_t i = 0; i < N_OF(special); i++)
+        for (uint32_t sign = 0; sign < 2; sign++) {
+            uint32_t bits;
+            memcpy(&bits, &special[i], sizeof bits);
+            uint32_t first = (bits > 2000 ? bits - 2000 : 0) | sign << 31;
+            check_range(k, first, first + 4000ull, 1, &worst);
+        }
+    print_message("%s: gelu within %.2f ulp\n", k->name, worst);
+}
+
+static void within_5_ulp_everywhere(void **state) { for_each_simd_level(check_all_floats); }
+
+static void check_special(const struct ees__kernels *k) {
+    const float x[] = {NAN, -NAN, INFINITY, -INFINITY, -0.0f, -1e30f, 1e30f};
+    float y[N_OF(x)];
+    run_gelu(k, x, N_OF(x), y);
+    assert_true(isnan(y[0]) && isnan(y[1]));
+    assert_true(y[2] == INFINITY && y[6] == 1e30f);
+    assert_true(y[3] == 0 && y[4] == 0 && y[5] == 0);
+}
+
+static void special_values(void **state) {
+    check_special(ees__kernels_get("scalar", NULL));
+    for_each_simd_level(check_special);
+}
+
+/* Spec 11, from PyTorch. */
+static void check_known(const struct ees__kernels *k) {
+    static const float x[] = {-3, -2, -1, -0.5f, 0, 0.5f, 1, 2, 3};
+    static const float known[] = {-.00404969409f, -.0455002639f, -.158655254f, -.154268769f, 0,
+                                  .345731231f,    .841344746f,   1.95449974f,  2.99595031f};
+    float y[N_OF(x)];
+    run_gelu(k, x, N_OF(x), y);
+    for (size_t i = 0; i < N_OF(x); i++)
+        check_close(y[i], known[i], 4 * FLOAT_EPS * fabs(known[i]), k->name, "known answer", i, 0);
+}
+
+static void known_answers(void **state) {
+    check_known(ees__kernels_get("scalar", NULL));
+    for_each_simd_level(check_known);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(within_5_ulp_everywhere),
+        cmocka_unit_test(special_values),
+        cmocka_unit_test(known_answers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

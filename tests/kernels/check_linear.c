@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/* Description: linear of every level against the scalar twin: shapes around the tile, real shapes, strides, offsets,
+ * every post operation, special values, and rows that do not depend on each other. */
+#include "testing.h"
+
+/* A linear layer at one level and at the scalar one, on the same numbers. */
+struct layer {
+    size_t m, n, k;
+    size_t offset;  /* floats off alignment, of x and y */
+    size_t gap;     /* ldx - k and ldy - n */
+    enum ees__post_op op;
+};
+
+static const float *affine_scale, *affine_shift; /* for any n of this file */
+enum { MAX_N = 3072 };
+
+static struct ees__post post_of(enum ees__post_op op) {
+    return (struct ees__post){.op = op,
+                              .scale = op == EES__POST_GELU_AFFINE ? affine_scale : NULL,
+                              .shift = op == EES__POST_GELU_AFFINE ? affine_shift : NULL};
+}
+
+static void run_linear(const struct ees__kernels *k, const struct layer *c, const float *w, const float *bias,
+                       const float *x, float *y) {
+    struct ees__linear l;
+    struct ees__post post = post_of(c->op);
+    assert_int_equal(ees__linear_open(k, w, bias, c->n, c->k, &l, NULL), 0);
+    float *scratch = ees__calloc_aligned(k->linear_scratch_floats(c->m, c->n, c->k), sizeof(float));
+    assert_non_null(scratch);
+    k->linear(&l, x, c->k + c->gap, c->m, y, c->n + c->gap, &post, scratch);
+    ees__free(scratch);
+    ees__linear_close(&l);
+}
+
+/* A chain of k fused multiply-adds, each off by half an ulp of a partial sum that |x| |w| bounds: errors of random
+ * sign grow like sqrt(k). gelu multiplies them by its slope, at most 1.13, and adds 5 ulp of its own; the affine
+ * multiplies by its scale, at most 1. The twin's last rounding and the bias are in the constants. */
+static double tolerance(const struct layer *c, const float *x, const float *w, float bias, float before, float after) {
+    double terms = fabs((double)bias) + fabs((double)before) + fabs((double)after);
+    for (size_t p = 0; p < c->k; p++)
+        terms += fabs((double)x[p] * w[p]);
+    return 1.13 * FLOAT_EPS * (sqrt((double)c->k) + 5) * (terms + 1e-30);
+}
+
+static void check_layer(const struct ees__kernels *k, const struct layer *c) {
+    size_t ldx = c->k + c->gap, ldy = c->n + c->gap;
+    float *x = random_input((c->m - 1) * ldx + c->k, c->offset, 1), *w = random_input(c->n * c->k, 0, 2);
+    float *bias = random_input(c->n, c->offset, 3), *before = random_input(c->m * c->n, 0, 4);
+    struct output y = alloc_output((c->m - 1) * ldy + c->n, c->offset);
+    struct output expected = alloc_output((c->m - 1) * ldy + c->n, 0);
+    for (size_t i = 0; c->op == EES__POST_ADD && i < c->m; i++) {
+        memcpy(y.data + i * ldy, before + i * c->n, c->n * sizeof(float));
+        memcpy(expected.data + i * ldy, before + i * c->n, c->n * sizeof(float));
+    }
+    run_linear(ees__kernels_get("scalar", NULL), c, w, bias, x, expected.data);
+    run_linear(k, c, w, bias, x, y.data);
+    check_guards(&y, k->name);
+    char what[96];
+    snprintf(what, sizeof what, "m %zu n %zu k %zu op %d", c->m, c->n, c->k, c->op);
+    for (size_t i = 0; i < c->m; i++) {
+        for (size_t j = 0; j < c->n; j++) {
+            float e = expected.data[i * ldy + j];
+            check_close(y.data[i * ldy + j], e,
+                        tolerance(c, x + i * ldx, w + j * c->k, bias[j], before[i * c->n + j], e), k->name, what, i, j);
+        }
+        if (i + 1 < c->m)
+            check_untouched(&y, i * ldy + c->n, c->gap, what);
+    }
+    free_input(x, c->offset);
+    free_input(w, 0);
+    free_input(bias, c->offset);
+    free_input(before, 0);
+    free_output(&y);
+    free_output(&expected);
+}
+
+static void check_small_shapes(const struct ees__kernels *k) {
+    static const size_t columns[] = {1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 67, 129};
+    static const size_t depths[] = {1, 2, 3, 4, 5, 31, 97};
+    for (size_t m = 1; m <= 29; m++)
+        for (size_t n = 0; n < N_OF(columns); n++)
+            for (size_t d = 0; d < N_OF(depths); d++)
+                check_layer(k, &(struct layer){m, columns[n], depths[d], m % 4, m % 3, (m + n + d) % 4});
+}
+
+static void shapes_around_the_tile(void **state) { for_each_simd_level(check_small_shapes); }
+
+/* Depths around the blocks of k of the levels, where partial sums meet in y. */
+static void check_depths(const struct ees__kernels *k) {
+    static const size_t depths[] = {255, 256, 257, 383, 384, 385, 511, 513, 767, 768, 769, 1537, 3072};
+    for (size_t d = 0; d < N_OF(depths); d++)
+        for (int op = EES__POST_NONE; op <= EES__POST_ADD; op++)
+            for (size_t m = 1; m <= 13; m += 12)
+                check_layer(k, &(struct layer){m, 37, depths[d], 1, 3, op});
+}
+
+static void depths_around_the_blocks(void **state) { for_each_simd_level(check_depths); }
+
+static void check_real_shapes(const struct ees__kernels *k) {
+    static const size_t shapes[][3] = {{65, 96, 96},    {65, 288, 96},   {65, 384, 96},   {65, 96, 384},
+                                       {197, 192, 192}, {197, 768, 192}, {198, 192, 768}, {198, 384, 384},
+                                       {65, 1536, 384}, {65, 384, 1536}, {13, 768, 3072}, {13, 3072, 768},
+                                       {1, 100, 768},   {1, 1000, 384},  {520, 64, 48}};
+    for (size_t i = 0; i < N_OF(shapes); i++)
+        check_layer(k, &(struct layer){shapes[i][0], shapes[i][1], shapes[i][2], 0, 0, i % 4});
+}
+
+static void real_shapes(void **state) { for_each_simd_level(check_real_shapes); }
+
+static void check_rows(const struct ees__kernels *k, size_t n, size_t depth, enum ees__post_op op) {
+    enum { M = 197 };
+    struct layer all = {M, n, depth, 0, 0, op};
+    float *x = random_input(M * depth, 0, 5), *w = random_input(n * depth, 0, 6), *bias = random_input(n, 0, 7);
+    float *whole = random_input(M * n, 0, 8), *part = random_input(M * n, 0, 8);
+    run_linear(k, &all, w, bias, x, whole);
+    for (size_t first = 0, rows = 1; first < M; first += rows, rows = rows % 17 + 1) {
+        struct layer some = all;
+        some.m = first + rows <= M ? rows : M - first;
+        run_linear(k, &some, w, bias, x + first * depth, part + first * n);
+    }
+    if (memcmp(whole, part, M * n * sizeof(float)))
+        fail_msg("%s: rows of a %zu x %zu layer depend on how many there are", k->name, n, depth);
+    free_input(x, 0);
+    free_input(w, 0);
+    free_input(bias, 0);
+    free_input(whole, 0);
+    free_input(part, 0);
+}
+
+static void check_row_independence(const struct ees__kernels *k) {
+    if (!rows_are_independent(k))
+        return;
+    for (int op = EES__POST_NONE; op <= EES__POST_ADD; op++) {
+        check_rows(k, 192, 192, op);
+        check_rows(k, 133, 800, op);
+    }
+}
+
+static void rows_do_not_depend_on_m(void **state) {
+    check_rows(ees__kernels_get("scalar", NULL), 33, 65, EES__POST_GELU);
+    for_each_simd_level(check_row_independence);
+}
+
+/* One row holds a NaN, one an infinity, one nothing special: each row feels its own value only. */
+static void check_special_values(const struct ees__kernels *k) {
+    enum { M = 3, N = 33, K = 19 };
+    float x[M * K], w[N * K], y[M * N];
+    for (size_t i = 0; i < M * K; i++)
+        x[i] = 0.5f;
+    for (size_t i = 0; i < N * K; i++)
+        w[i] = 1.0f;
+    x[0 * K + 7] = NAN;
+    x[1 * K + 18] = -INFINITY;
+    for (int op = EES__POST_NONE; op <= EES__POST_GELU; op++) {
+        run_linear(k, &(struct layer){M, N, K, 0, 0, op}, w, NULL, x, y);
+        for (size_t j = 0; j < N; j++) {
+            assert_true(isnan(y[j]));
+            assert_true(op == EES__POST_NONE ? y[N + j] == -INFINITY : y[N + j] == 0.0f);
+            assert_true(y[2 * N + j] == 9.5f);
+        }
+    }
+}
+
+static void special_values_stay_in_their_row(void **state) { for_each_simd_level(check_special_values); }
+
+static void check_denormals(const struct ees__kernels *k) {
+    const float x[2] = {0x1p-140f, -0x1p-149f}, w[1] = {1};
+    float y[2];
+    run_linear(k, &(struct layer){2, 1, 1, 0, 0, EES__POST_NONE}, w, NULL, x, y);
+    assert_memory_equal(x, y, sizeof x);
+}
+
+static void denormals_are_kept(void **state) { for_each_simd_level(check_denormals); }
+
+int main(void) {
+    affine_scale = random_input(MAX_N, 0, 9);
+    affine_shift = random_input(MAX_N, 0, 10);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shapes_around_the_tile),     cmocka_unit_test(depths_around_the_blocks),
+        cmocka_unit_test(real_shapes),                cmocka_unit_test(rows_do_not_depend_on_m),
+        cmocka_unit_test(special_values_stay_in_their_row), cmocka_unit_test(denormals_are_kept),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    free_input((float *)affine_scale, 0);
+    free_input((float *)affine_shift, 0);
+    return failed;
+}
