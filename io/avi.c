@@ -124,6 +124,10 @@ static int collect_to_structure(ees_source *s, struct ees__frame_buf *buf, ees_e
         EES_TRY(ees__reader_read(s->reader, buf->data + buf->n, step, &got, err));
         buf->n += got;
         size_t found = find_structure(s->state, buf->data, searched, buf->n);
+        bool too_big = base + found - begin > s->options.max_frame_bytes;
+        if (too_big)
+            EES_FAIL(&buf->error, EES_EDAMAGED, "%s: frame at byte %llu has more than %zu bytes", s->name,
+                     (unsigned long long)begin, s->options.max_frame_bytes);
         if (found < buf->n) {
             ees__reader_seek(s->reader, base + found);
             buf->n = found;
@@ -132,9 +136,7 @@ static int collect_to_structure(ees_source *s, struct ees__frame_buf *buf, ees_e
         if (got == 0)
             return EES_EOF;
         searched = buf->n < SIGNATURE_BYTES ? 0 : buf->n - SIGNATURE_BYTES + 1;
-        if (buf->n > s->options.max_frame_bytes) {
-            EES_FAIL(&buf->error, EES_EDAMAGED, "%s: frame at byte %llu has more than %zu bytes", s->name,
-                     (unsigned long long)begin, s->options.max_frame_bytes);
+        if (too_big) {
             base += searched;
             buf->n -= searched;
             memmove(buf->data, buf->data + searched, buf->n);
@@ -165,15 +167,35 @@ static int resync(ees_source *s, const struct ees__avi_chunk *chunk, uint64_t fr
 
 /* ---- frames ---- */
 
-/* Is there a chunk (or the end of the file) at byte `at`? Leaves the reader anywhere. */
+static bool is_digit(unsigned c) { return c >= '0' && c <= '9'; }
+
+/* One of the names that AVI itself gives to chunks between frames: 00dc, 01wb, ix00, LIST... */
+static bool is_avi_name(uint32_t fourcc) {
+    unsigned a = fourcc & 0xff, b = fourcc >> 8 & 0xff, c = fourcc >> 16 & 0xff, d = fourcc >> 24;
+    switch (fourcc) {
+    case FOURCC_LIST:
+    case FOURCC_RIFF:
+    case FOURCC_IDX1:
+    case EES__FOURCC('J', 'U', 'N', 'K'):
+        return true;
+    default:
+        break;
+    }
+    if (a == 'i' && b == 'x')
+        return is_digit(c) && is_digit(d);
+    return is_digit(a) && is_digit(b) && c >= 'a' && c <= 'z' && d >= 'a' && d <= 'z';
+}
+
+/* Is there a chunk (or the end of the file) at byte `at`? Its own size may be a lie or cut short, which says nothing
+ * against the chunk before it; only where the name is unknown does the size decide. Leaves the reader anywhere. */
 static int chunk_follows(ees_source *s, uint64_t at, bool *yes, ees_error *err) {
     uint8_t bytes[HEADER];
     size_t n;
     ees__reader_seek(s->reader, at);
     EES_TRY(ees__reader_read(s->reader, bytes, sizeof bytes, &n, err));
     uint32_t fourcc = ees__avi_u32(bytes);
-    bool list = fourcc == FOURCC_LIST || fourcc == FOURCC_RIFF; /* whose sizes are not needed */
-    *yes = n < sizeof bytes || (ees__avi_is_fourcc(fourcc) && (list || fits_file(s, at, ees__avi_u32(bytes + 4))));
+    *yes = n < sizeof bytes || is_avi_name(fourcc) ||
+           (ees__avi_is_fourcc(fourcc) && fits_file(s, at, ees__avi_u32(bytes + 4)));
     return 0;
 }
 
@@ -192,21 +214,26 @@ static int find_next_chunk(ees_source *s, const struct ees__avi_chunk *chunk, ui
     return 0;
 }
 
+/* Bytes of a frame that is above the limit: passed over, and the frame damaged. */
+static int pass_payload(ees_source *s, const struct ees__avi_chunk *chunk, struct ees__frame_buf *buf, ees_error *err) {
+    EES_FAIL(&buf->error, EES_EDAMAGED, "%s: frame at byte %llu has %u bytes, at most %zu are allowed", s->name,
+             (unsigned long long)chunk->at, chunk->size, s->options.max_frame_bytes);
+    return ees__reader_skip(s->reader, chunk->size, err);
+}
+
 static int read_payload(ees_source *s, const struct ees__avi_chunk *chunk, struct ees__frame_buf *buf, ees_error *err) {
-    size_t got;
     if (chunk->size > s->options.max_frame_bytes) {
-        EES_FAIL(&buf->error, EES_EDAMAGED, "%s: frame at byte %llu has %u bytes, at most %zu are allowed", s->name,
-                 (unsigned long long)chunk->at, chunk->size, s->options.max_frame_bytes);
-        return ees__reader_skip(s->reader, chunk->size, err);
+        EES_TRY(pass_payload(s, chunk, buf, err));
+    } else {
+        if (ees__frame_buf_reserve(buf, chunk->size) < 0)
+            return EES_FAIL(err, EES_ENOMEM, "%s: no memory for a frame of %u bytes", s->name, chunk->size);
+        EES_TRY(ees__reader_read(s->reader, buf->data, chunk->size, &buf->n, err));
     }
-    if (ees__frame_buf_reserve(buf, chunk->size) < 0)
-        return EES_FAIL(err, EES_ENOMEM, "%s: no memory for a frame of %u bytes", s->name, chunk->size);
-    EES_TRY(ees__reader_read(s->reader, buf->data, chunk->size, &got, err));
-    buf->n = got;
-    if (got == chunk->size)
+    uint64_t end = chunk->at + HEADER + chunk->size, at = ees__reader_position(s->reader);
+    if (at >= end)
         return 0;
     return EES_FAIL(err, EES_ESOURCE, "%s: input ends at byte %llu, inside the frame of %u bytes at byte %llu", s->name,
-                    (unsigned long long)ees__reader_position(s->reader), chunk->size, (unsigned long long)chunk->at);
+                    (unsigned long long)at, chunk->size, (unsigned long long)chunk->at);
 }
 
 /* Read the frame at `chunk`, whose header is behind us, and stand at the chunk after it. */

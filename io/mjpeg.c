@@ -113,6 +113,11 @@ static int read_after_soi(ees_source *s, uint8_t byte, bool *complete) {
         m->state = BODY;
         return store(s, &byte, 1);
     }
+    if (m->frame_bytes == 4) { /* FF D8 FF D8 FF: the first SOI had nothing behind it and is no frame */
+        m->n_garbage += 2;
+        m->buf->n = 0;
+        return begin_frame(s, m->frame_begin + 5);
+    }
     if (!m->too_big)
         m->buf->n -= 2; /* FF D8 belong to the next frame */
     m->frame_bytes -= 2;

@@ -74,6 +74,7 @@ void make_subfolder(const char *name) { assert_int_equal(mkdir(in_folder(name), 
 
 const char *write_file(const char *name, const void *data, size_t n) {
     const char *path = in_folder(name);
+    unlink(path); /* writing over a file makes ext4 wait for the disk */
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(data, 1, n, f), n);
