@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* List files: one source a line. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "io/source.h"
 
 enum { MAX_LIST_BYTES = 16 << 20 };
+#define BLANKS " \t\r"
 
 bool ees_source_is_list(const char *uri) {
     static const char *const extensions[] = {".streams", ".list", ".txt", NULL};
@@ -36,48 +38,49 @@ static int read_text(const char *path, FILE *f, char **text, ees_error *err) {
     return strlen(*text) == n ? 0 : EES_FAIL(err, EES_ESOURCE, "%s: not a text file", path);
 }
 
-/* Cut white space from both ends and the comment away. An empty result is no source. A '#' inside a name stays: only one
- * at the start or after a blank begins a comment. */
-static char *trim(char *line) {
-    line += strspn(line, " \t\r");
-    for (char *c = line; *c; c++)
-        if (*c == '#' && (c == line || c[-1] == ' ' || c[-1] == '\t')) {
-            *c = '\0';
-            break;
-        }
-    size_t n = strlen(line);
-    while (n > 0 && strchr(" \t\r", line[n - 1]))
-        line[--n] = '\0';
-    return line;
+/* The name in a line of `n` bytes: white space at both ends and a comment are left out. A '#' inside a name stays: only one
+ * at the start or after a blank begins a comment. @return its length, 0: none */
+static size_t find_name(const char *line, size_t n, const char **name) {
+    size_t begin = 0, end = 0;
+    while (end < n && (line[end] != '#' || (end > 0 && line[end - 1] != ' ' && line[end - 1] != '\t')))
+        end++;
+    while (begin < end && strchr(BLANKS, line[begin]))
+        begin++;
+    while (end > begin && strchr(BLANKS, line[end - 1]))
+        end--;
+    *name = line + begin;
+    return end - begin;
 }
 
 /* "-", absolute paths and URLs stand for themselves. */
-static bool is_relative(const char *uri) { return uri[0] != '/' && strcmp(uri, "-") != 0 && !strstr(uri, "://"); }
+static bool is_relative(const char *name, size_t n) {
+    bool stdin_name = n == 1 && name[0] == '-';
+    return name[0] != '/' && !stdin_name && !memmem(name, n, "://", 3);
+}
 
-/* Split `text` in place. First pass (uris NULL): count names and the bytes they need; second pass: write them to `to`. */
-static void split(char *text, const char *folder, size_t n_folder, char **uris, char *to, size_t *n, size_t *n_bytes) {
+/* Go through the lines. Without `uris`, count names and the bytes they need; with it, write them to `to` as well. */
+static void split(const char *text, const char *folder, size_t n_folder, char **uris, char *to, size_t *n,
+                  size_t *n_bytes) {
     *n = *n_bytes = 0;
-    for (char *line = text, *next; line; line = next) {
-        next = strchr(line, '\n');
-        if (next)
-            *next++ = '\0';
-        char *uri = trim(line);
-        if (*uri) {
-            size_t n_prefix = is_relative(uri) ? n_folder : 0, n_uri = strlen(uri) + 1;
+    for (const char *line = text; line;) {
+        const char *end = strchrnul(line, '\n'), *name;
+        size_t n_name = find_name(line, (size_t)(end - line), &name);
+        if (n_name) {
+            size_t n_prefix = is_relative(name, n_name) ? n_folder : 0;
             if (uris) {
                 uris[*n] = to + *n_bytes;
                 memcpy(uris[*n], folder, n_prefix);
-                memcpy(uris[*n] + n_prefix, uri, n_uri);
+                memcpy(uris[*n] + n_prefix, name, n_name);
+                uris[*n][n_prefix + n_name] = '\0';
             }
-            *n_bytes += n_prefix + n_uri;
+            *n_bytes += n_prefix + n_name + 1;
             (*n)++;
         }
-        if (next)
-            next[-1] = '\n';
+        line = *end ? end + 1 : NULL;
     }
 }
 
-static int build(const char *path, char *text, char ***uris, size_t *n_uris, ees_error *err) {
+static int build(const char *path, const char *text, char ***uris, size_t *n_uris, ees_error *err) {
     const char *slash = strrchr(path, '/');
     size_t n_folder = slash ? (size_t)(slash - path) + 1 : 0, n, n_bytes, array_bytes, total;
     split(text, path, n_folder, NULL, NULL, &n, &n_bytes);

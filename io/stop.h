@@ -34,7 +34,7 @@ static inline void ees__stop_request(struct ees__stop *stop) {
     const uint64_t one = 1;
     int saved = errno;
     /* relaxed: the flag guards no other data; a reader blocked in poll() is woken by the eventfd, one that is not
-     * sees the flag at its next check. Test: tests/io/test_stop.c */
+     * sees the flag at its next check. Test: tests/io/test_streams.c */
     atomic_store_explicit(&stop->wanted, true, memory_order_relaxed);
     if (write(stop->fd, &one, sizeof one) < 0) {
         /* EAGAIN: the counter is full, so the fd is readable already */
