@@ -16,13 +16,11 @@ char *ees__text_put(char *out, const char *literal) {
 
 /* At least `width` digits, zeros in front. */
 static char *put_digits(char *out, uint64_t x, unsigned width) {
-    char digits[EES__TEXT_NUMBER_BYTES];
-    unsigned n = 0;
-    for (; x || n < width; x /= 10)
-        digits[n++] = (char)('0' + x % 10);
-    while (n)
-        *out++ = digits[--n];
-    return out;
+    char digits[EES__TEXT_NUMBER_BYTES], *end = digits + sizeof digits, *first = end;
+    for (; x || end - first < (int)width; x /= 10)
+        *--first = (char)('0' + x % 10);
+    memcpy(out, first, (size_t)(end - first));
+    return out + (end - first);
 }
 
 char *ees__text_u64(char *out, uint64_t x) { return put_digits(out, x, 1); }

@@ -40,10 +40,10 @@ static struct row *find_row(struct check *check, const char *name) {
 }
 
 static double largest(const float *x, size_t n) {
-    double most = 0.0;
+    float most = 0.0F; /* float: gcc 12 for aarch64 fails on this reduction in double */
     for (size_t i = 0; i < n; i++)
-        most = fmax(most, fabs((double)x[i]));
-    return most;
+        most = fmaxf(most, fabsf(x[i]));
+    return (double)most;
 }
 
 static void compare(struct check *check, const char *name, const ees_tap *tap, bool is_logits) {

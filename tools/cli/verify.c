@@ -206,14 +206,14 @@ static int trace_images(struct verify *v, ees_error *err) {
 }
 
 static double tolerance_of(const struct compared *c) {
-    double largest = 0;
+    float largest = 0; /* float: gcc 12 for aarch64 fails on this reduction in double */
     if (c->is_index)
         return 0;
     if (!c->relative)
         return LOGITS_TOLERANCE;
     for (size_t i = 0; i < c->info->n_elements; i++)
-        largest = fmax(largest, fabs((double)c->values[i]));
-    return STATE_TOLERANCE * largest;
+        largest = fmaxf(largest, fabsf(c->values[i]));
+    return STATE_TOLERANCE * (double)largest;
 }
 
 static void report_tensors(struct verify *v) {

@@ -87,7 +87,7 @@ class Graph:
 
     def const(self, array, name=None):
         name = name or f"const_{len(self.initialisers)}"
-        self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initialisers.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
 
     def op(self, kind, *inputs, **attributes):
