@@ -98,7 +98,7 @@ void policy_text(const ees_policy_options *p, char *out, size_t n) {
 static void print_bar(FILE *out, double share) {
     char bar[41] = {0};
     memset(bar, '#', (size_t)(share * 40 + 0.5));
-    fprintf(out, "  %-40s", bar);
+    fprintf(out, bar[0] ? "  %s" : "%s", bar);
 }
 
 static void print_exit(FILE *out, const struct summary *s, unsigned e, uint64_t n_all, bool judged) {

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""`--model`, `inspect`, `verify`: good folders, bad folders, reference numbers."""
+import json
+import re
+import shutil
+import struct
+
+import pytest
+from conftest import WORLD, error_line, run, shared
+
+MODEL = WORLD / "model"
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        shutil.copy(MODEL / name, folder / name)
+    return folder
+
+
+def test_a_folder_answers_as_the_embedded_model(model, mjpeg):
+    def answers(*args):
+        return [(x["exit"], x["class"], x["confidence"]) for x in run("run", mjpeg, "-q", *args).lines]
+    assert answers("--model", model) == answers()
+
+
+def damage_config(edit):
+    def do(folder):
+        config = json.loads((folder / "config.json").read_text())
+        edit(config)
+        (folder / "config.json").write_text(json.dumps(config))
+    return do
+
+
+def set_nan(folder):
+    path = folder / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    n = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + n])
+    name = next(name for name in header if name.endswith("query.weight"))
+    at = 8 + n + header[name]["data_offsets"][0]
+    data[at:at + 4] = struct.pack("<f", float("nan"))
+    path.write_bytes(data)
+
+
+BAD = {
+    "no folder": shutil.rmtree,
+    "no config": lambda f: (f / "config.json").unlink(),
+    "no weights": lambda f: (f / "model.safetensors").unlink(),
+    "empty config": lambda f: (f / "config.json").write_text(""),
+    "config is no JSON": lambda f: (f / "config.json").write_text("{hidden_size: 3}"),
+    "config is a list": lambda f: (f / "config.json").write_text("[]"),
+    "wrong width": damage_config(lambda c: c.update(hidden_size=c["hidden_size"] * 2)),
+    "unknown type": damage_config(lambda c: c.update(model_type="mamba")),
+    "negative layers": damage_config(lambda c: c.update(num_hidden_layers=-1)),
+    "empty weights": lambda f: (f / "model.safetensors").write_bytes(b""),
+    "cut weights": lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-100]),
+    "cut header": lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:100]),
+    "huge header": lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}"),
+    "NaN weight": set_nan,
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_model_is_one_line_and_exit_4(what, model, mjpeg):
+    BAD[what](model)
+    for args in (["run", mjpeg, "-q", "--model", model], ["inspect", model], ["plan", "--model", model],
+                 ["bench", "--model", model], ["verify", model]):
+        done = run(*args)
+        assert done.code == 4, (args, done.err)
+        error_line(done)
+        assert not done.out
+
+
+def test_nan_is_loaded_when_asked(model, mjpeg):
+    set_nan(model)
+    done = run("run", mjpeg, "-q", "--model", model, "--allow-nonfinite")
+    assert done.code == 0, done.err
+
+
+def test_inspect_text_and_json_agree(model):
+    text, data = run("inspect"), json.loads(run("inspect", model, "--format", "json").out)
+    rows = re.findall(r"^ *\d+  (\S+) +(\d+) +(-|\d+) +([\d.]+) +([\d.]+)$", text.out, re.M)
+    assert [row[0] for row in rows] == [unit["name"] for unit in data["units"]]
+    assert sum(unit["weights_bytes"] for unit in data["units"]) <= data["weights_bytes"] * 1.01
+    assert len(data["exits"]) == 4 and data["blocks"] == 12
+    assert data["policy"]["thresholds"] == pytest.approx(
+        json.loads(run("inspect", model, "--format", "json").out)["policy"]["thresholds"])
+
+
+@pytest.mark.parametrize("arch,million", [("vit-ti16", 5.5), ("vit-s16-plain", 21.7)])
+def test_inspect_of_an_architecture(arch, million):
+    data = json.loads(run("inspect", "--arch", arch, "--format", "json").out)
+    assert len(data["exits"]) == (0 if arch.endswith("plain") else 8)
+    assert data["parameters"] * 1e-6 == pytest.approx(million, rel=0.35)
+    total = sum(unit["flops"] for unit in data["units"] if not unit["name"].startswith("exit"))
+    assert total * 1e-9 == pytest.approx({"vit-ti16": 2.5, "vit-s16-plain": 9.2}[arch], rel=0.1)
+
+
+def test_unknown_architecture_is_usage():
+    done = run("inspect", "--arch", "vit-xxl")
+    assert done.code == 2
+    error_line(done)
+
+
+def test_embedded_model_matches_its_reference():
+    reference = WORLD / "reference"
+    done = run("verify", MODEL, "--inputs", reference / "inputs.safetensors", "--expected",
+               reference / "expected.safetensors")
+    assert done.code == 0, done.out + done.err
+    assert re.search(r"^verify: \d+ tensors, \d+ decisions, largest difference \S+: ok$", done.out, re.M)
+
+
+@pytest.mark.parametrize("name,tensors,decisions", [("lgvit_vit_8exits", 20, 60), ("hf_vit", 5, 0)])
+@pytest.mark.parametrize("kernels", ["best", "scalar"])
+def test_fixtures(name, tensors, decisions, kernels):
+    folder = shared(f"fixtures/{name}")
+    done = run("verify", folder, *([] if kernels == "best" else ["--kernels", kernels]))
+    assert done.code == 0, done.out + done.err
+    found = re.search(r"^verify: (\d+) tensors, (\d+) decisions, largest difference (\S+): ok$", done.out, re.M)
+    assert int(found[1]) >= tensors and int(found[2]) >= decisions
+    assert 0 < float(found[3]) < 1e-2
+
+
+def scale_last_tensor(path, name, factor):
+    """Multiply one float32 tensor of a safetensors file."""
+    data = bytearray(path.read_bytes())
+    n = struct.unpack("<Q", data[:8])[0]
+    begin, end = json.loads(data[8:8 + n])[name]["data_offsets"]
+    values = struct.unpack(f"<{(end - begin) // 4}f", data[8 + n + begin:8 + n + end])
+    data[8 + n + begin:8 + n + end] = struct.pack(f"<{len(values)}f", *(v * factor for v in values))
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["logits", "exit.0.logits"])
+def test_verify_sees_a_wrong_number(name, tmp_path):
+    expected = tmp_path / "expected.safetensors"
+    shutil.copy(WORLD / "reference/expected.safetensors", expected)
+    scale_last_tensor(expected, name, 1.001)
+    done = run("verify", MODEL, "--inputs", WORLD / "reference/inputs.safetensors", "--expected", expected)
+    assert done.code == 1, done.out
+    assert re.search(rf"^{re.escape(name)} .* OUT$", done.out, re.M)
+    assert done.out.splitlines()[-1].endswith(": OUT")
+
+
+def test_verify_sees_a_wrong_decision(tmp_path):
+    cases = json.loads((WORLD / "reference/policies.json").read_text())
+    cases["cases"][0]["exit_index"][0] += 1
+    (tmp_path / "p.json").write_text(json.dumps(cases))
+    done = run("verify", MODEL, "--inputs", WORLD / "reference/inputs.safetensors", "--expected",
+               WORLD / "reference/expected.safetensors", "--policies", tmp_path / "p.json")
+    assert done.code == 1
+    assert re.search(rf"^policy {re.escape(cases['cases'][0]['id'])} .* OUT$", done.out, re.M)
