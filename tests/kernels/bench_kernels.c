@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/* Speed of one level on the calling thread:
+ *
+ *     bench_kernels --bench [LEVEL]        default: the best level of this machine
+ *
+ * Contestants run in turn, at least 9 rounds, medians are printed: a machine that slows down slows all of them. The
+ * peak is the core's own rate of fused multiply-adds in vectors of the level, measured in the same rounds. To compare on AVX2
+ * only: OPENBLAS_CORETYPE=Haswell DNNL_MAX_CPU_ISA=AVX2 bench_kernels --bench avx2. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_peers.h"
+#include "common/clock.h"
+#include "common/mem.h"
+#include "stages/kernels/kernels.h"
+
+enum { ROUNDS = 15, MAX_RUNS = 8 };
+static const double SLICE_NS = 8e6; /* time of one contestant in one round */
+
+/* Something to be timed. run() does its work once. */
+struct run {
+    const char *name;
+    void (*run)(void *opaque);
+    void *opaque;
+    double ns[ROUNDS];
+};
+
+static double time_run(const struct run *r, size_t n) {
+    uint64_t start = ees__now_ns();
+    for (size_t i = 0; i < n; i++)
+        r->run(r->opaque);
+    return (double)(ees__now_ns() - start) / (double)n;
+}
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void time_all(struct run *runs, size_t n) {
+    size_t repeats[MAX_RUNS];
+    for (size_t i = 0; i < n; i++)
+        repeats[i] = 1 + (size_t)(SLICE_NS / time_run(&runs[i], 2));
+    for (size_t round = 0; round < ROUNDS; round++)
+        for (size_t i = 0; i < n; i++)
+            runs[i].ns[round] = time_run(&runs[i], repeats[i]);
+    for (size_t i = 0; i < n; i++)
+        qsort(runs[i].ns, ROUNDS, sizeof(double), compare);
+}
+
+static double median(const struct run *r) { return r->ns[ROUNDS / 2]; }
+
+static float *allocate(size_t n) {
+    float *p = ees__calloc_aligned(n, sizeof(float));
+    if (!p) {
+        fprintf(stderr, "bench_kernels: out of memory\n");
+        exit(1);
+    }
+    uint32_t state = 1;
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        p[i] = (float)(int32_t)state * 0x1p-32f;
+    }
+    return p;
+}
+
+enum { FMA_STEPS = 4096 };
+
+static void run_peak(void *opaque) { run_fma(opaque, FMA_STEPS); }
+
+struct product {
+    const struct ees__kernels *kernels;
+    size_t m, n, k;
+    float *x, *w, *y, *scratch;
+    struct ees__linear layer;
+    struct ees__post post;
+    struct onednn *onednn;
+};
+
+static void open_product(struct product *p, enum ees__post_op op) {
+    p->x = allocate(p->m * p->k);
+    p->w = allocate(p->n * p->k);
+    p->y = allocate(p->m * p->n);
+    p->scratch = allocate(p->kernels->linear_scratch_floats(p->m, p->n, p->k));
+    p->post.op = op;
+    if (ees__linear_open(p->kernels, p->w, NULL, p->n, p->k, &p->layer, NULL))
+        exit(1);
+}
+
+static void close_product(struct product *p) {
+    ees__free(p->x);
+    ees__free(p->w);
+    ees__free(p->y);
+    ees__free(p->scratch);
+    ees__linear_close(&p->layer);
+    close_onednn(p->onednn);
+}
+
+static void run_ours(void *opaque) {
+    struct product *p = opaque;
+    p->kernels->linear(&p->layer, p->x, p->k, p->m, p->y, p->n, &p->post, p->scratch);
+}
+
+static void run_blas(void *opaque) {
+    struct product *p = opaque;
+    run_openblas(p->x, p->w, p->m, p->n, p->k, p->y);
+}
+
+static void run_dnnl(void *opaque) { run_onednn(((struct product *)opaque)->onednn); }
+
+static void bench_product(const struct ees__kernels *k, size_t m, size_t n, size_t depth, bool openblas) {
+    struct product p = {.kernels = k, .m = m, .n = n, .k = depth};
+    open_product(&p, EES__POST_NONE);
+    p.onednn = open_onednn(p.x, p.w, m, n, depth, p.y);
+    struct run runs[4] = {{"ours", run_ours, &p, {0}}, {"peak", run_peak, (void *)k->name, {0}}};
+    size_t n_runs = 2, blas = 0, dnnl = 0;
+    if (openblas)
+        runs[blas = n_runs++] = (struct run){"openblas", run_blas, &p, {0}};
+    if (p.onednn)
+        runs[dnnl = n_runs++] = (struct run){"onednn", run_dnnl, &p, {0}};
+    time_all(runs, n_runs);
+    double flops = 2.0 * (double)m * (double)n * (double)depth, peak = run_fma(k->name, FMA_STEPS) / median(&runs[1]);
+    printf("%5zu x %4zu x %4zu %8.1f", m, n, depth, flops / median(&runs[0]));
+    if (peak > 0)
+        printf(" %6.1f %5.1f%%", peak, 100 * flops / median(&runs[0]) / peak);
+    if (blas)
+        printf("   %6.1f %5.2fx", flops / median(&runs[blas]), median(&runs[blas]) / median(&runs[0]));
+    if (dnnl)
+        printf("   %6.1f %5.2fx", flops / median(&runs[dnnl]), median(&runs[dnnl]) / median(&runs[0]));
+    printf("\n");
+    close_product(&p);
+}
+
+static void bench_products(const struct ees__kernels *k) {
+    static const size_t shapes[][3] = {
+        {197, 2304, 768}, {197, 768, 768}, {197, 3072, 768}, {197, 768, 3072}, {197, 1152, 384}, {197, 384, 384},
+        {197, 1536, 384}, {197, 384, 1536}, {197, 576, 192}, {197, 192, 192},  {197, 768, 192},  {197, 192, 768},
+        {65, 288, 96},    {65, 96, 96},     {65, 384, 96},   {65, 96, 384},    {1, 1000, 768},   {1, 100, 192}};
+    bool openblas = open_openblas();
+    printf("%s, GFLOP/s\n    m x    n x    k     ours   peak  share   OpenBLAS ratio   oneDNN ratio\n", k->name);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        bench_product(k, shapes[i][0], shapes[i][1], shapes[i][2], openblas);
+}
+
+/* A block of ViT-B/16 at 224 pixels. */
+enum { T = 197, C = 768, H = 12, F = 3072 };
+
+struct rows {
+    const struct ees__kernels *kernels;
+    float *x, *y, *gamma, *scratch;
+};
+
+static void run_layernorm(void *opaque) {
+    struct rows *r = opaque;
+    r->kernels->layernorm(r->x, C, T, C, r->gamma, r->gamma, 1e-6f, r->y, C);
+}
+
+static void run_attention(void *opaque) {
+    struct rows *r = opaque;
+    r->kernels->attention(r->x, 3 * C, T, H, C / H, 0.125f, r->y, C, r->scratch);
+}
+
+static void run_depthwise(void *opaque) {
+    struct rows *r = opaque;
+    r->kernels->depthwise3x3_gelu(r->x, 14, 14, C, r->gamma, r->gamma, r->y);
+}
+
+static void bench_block(const struct ees__kernels *k) {
+    enum { QKV, PROJECTION, FC1, FC1_PLAIN, FC2, LAYERNORM, ATTENTION, DEPTHWISE, N_PARTS };
+    struct product p[FC2 + 1] = {[QKV] = {.m = T, .n = 3 * C, .k = C},
+                                 [PROJECTION] = {.m = T, .n = C, .k = C},
+                                 [FC1] = {.m = T, .n = F, .k = C},
+                                 [FC1_PLAIN] = {.m = T, .n = F, .k = C},
+                                 [FC2] = {.m = T, .n = C, .k = F}};
+    struct rows r = {k, allocate(T * 3 * C), allocate(T * C), allocate(9 * C),
+                     allocate(k->attention_scratch_floats(T, H, C / H))};
+    struct run runs[N_PARTS] = {
+        [LAYERNORM] = {.name = "LayerNorm", .run = run_layernorm, .opaque = &r},
+        [ATTENTION] = {.name = "attention core", .run = run_attention, .opaque = &r},
+        [DEPTHWISE] = {.name = "depthwise 14x14", .run = run_depthwise, .opaque = &r}};
+    static const char *const names[] = {"qkv", "projection", "fc1 + gelu", "fc1", "fc2"};
+    for (int i = QKV; i <= FC2; i++) {
+        p[i].kernels = k;
+        open_product(&p[i], i == FC1 ? EES__POST_GELU : i == PROJECTION ? EES__POST_ADD : EES__POST_NONE);
+        runs[i] = (struct run){names[i], run_ours, &p[i], {0}};
+    }
+    time_all(runs, N_PARTS);
+    double gelu = median(&runs[FC1]) - median(&runs[FC1_PLAIN]), norms = 2 * median(&runs[LAYERNORM]);
+    double rest = median(&runs[ATTENTION]) + norms + gelu;
+    double block = rest + median(&runs[QKV]) + median(&runs[PROJECTION]) + median(&runs[FC1_PLAIN]) + median(&runs[FC2]);
+    printf("\nblock of ViT-B/16 at %d tokens: %.3f ms\n", T, block * 1e-6);
+    printf("  attention core %8.1f us %5.2f %%\n", median(&runs[ATTENTION]) * 1e-3, 100 * median(&runs[ATTENTION]) / block);
+    printf("  two LayerNorms %8.1f us %5.2f %%\n", norms * 1e-3, 100 * norms / block);
+    printf("  gelu           %8.1f us %5.2f %%\n", gelu * 1e-3, 100 * gelu / block);
+    printf("  together       %8.1f us %5.2f %%\n", rest * 1e-3, 100 * rest / block);
+    printf("depthwise 3x3 + gelu, 14 x 14 x %d: %.1f us\n", C, median(&runs[DEPTHWISE]) * 1e-3);
+    for (int i = QKV; i <= FC2; i++)
+        close_product(&p[i]);
+    ees__free(r.x);
+    ees__free(r.y);
+    ees__free(r.gamma);
+    ees__free(r.scratch);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2 || argc > 3 || strcmp(argv[1], "--bench")) {
+        fprintf(stderr, "usage: bench_kernels --bench [LEVEL]\n");
+        return 2;
+    }
+    ees_error err = {0};
+    const struct ees__kernels *k = ees__kernels_get(argc > 2 ? argv[2] : NULL, &err);
+    if (!k) {
+        fprintf(stderr, "bench_kernels: %s\n", err.message);
+        return 2;
+    }
+    bench_products(k);
+    bench_block(k);
+    return 0;
+}
