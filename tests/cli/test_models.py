@@ -74,10 +74,14 @@ def test_bad_model_is_one_line_and_exit_4(what, model, mjpeg):
         assert not done.out
 
 
-def test_nan_is_loaded_when_asked(model, mjpeg):
+def test_nan_is_loaded_when_asked_and_its_frames_fail(model, mjpeg):
     set_nan(model)
-    done = run("run", mjpeg, "-q", "--model", model, "--allow-nonfinite")
+    assert run("inspect", model, "--allow-nonfinite").code == 0
+    args = ["run", mjpeg, "-q", "--model", model, "--allow-nonfinite", "--plan", "replicas"]
+    done = run(*args)
     assert done.code == 0, done.err
+    assert {(line["status"], line["class"]) for line in done.lines} == {("failed", None)}
+    assert run(*args, "--strict").code == 6
 
 
 def test_inspect_text_and_json_agree(model):
