@@ -56,7 +56,8 @@ struct ees__readq {
 static int reserve(struct slot *slot, size_t n) {
     if (n <= slot->capacity)
         return 0;
-    size_t capacity = ees__round_up(n + n / 4, 4096);
+    size_t slack = slot->capacity ? n / 4 : 0; /* it grows again and again: files of different sizes */
+    size_t capacity = ees__round_up(n + slack, 4096);
     uint8_t *data = ees__calloc_aligned(capacity, 1);
     if (!data)
         return -1;

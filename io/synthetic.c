@@ -15,7 +15,7 @@
 #include "io/source.h"
 
 enum { N_PICTURES = 8, QUALITY = 85, DEFAULT_FRAMES = 300, MAX_SIDE = 8192 };
-static const char prefix[] = "synthetic:";
+#define PREFIX "synthetic:"
 
 struct synthetic {
     unsigned width, height;
@@ -28,7 +28,7 @@ static enum ees__match match_synthetic(const struct ees__probe *probe) {
 }
 
 static int parse_name(ees_source *source, struct synthetic *s, ees_error *err) {
-    const char *text = source->name + sizeof prefix - 1;
+    const char *text = source->name + sizeof PREFIX - 1;
     int used = 0;
     s->n_frames = DEFAULT_FRAMES;
     if (sscanf(text, "%ux%u%n", &s->width, &s->height, &used) == 2 && text[used] == ',') {

@@ -421,10 +421,11 @@ static void test_frame_limit(void **state) {
 
 /* Cut at every byte: whole frames before the cut are delivered, exactly, and then a clean end or an error that names a
  * byte. Never more. */
-static void check_cut(const struct avi *a, size_t n) {
+static void check_cut(const struct avi *a, const char *path, size_t n) {
     ees_source_options options = default_options();
     options.io = EES_IO_PREAD; /* a ring costs milliseconds to make */
-    struct summary got = read_all(write_file("cut.avi", a->b.data, n), &options);
+    assert_int_equal(truncate(path, (off_t)n), 0);
+    struct summary got = read_all(path, &options);
     unsigned n_whole = 0;
     struct summary expected = {0};
     for (unsigned i = 0; i < a->n_chunks && a->frame_end[i] <= n; i++, n_whole++)
@@ -439,13 +440,13 @@ static void check_cut(const struct avi *a, size_t n) {
 }
 
 static void test_cut_everywhere(void **state) {
-    for (int with_index = 0; with_index < 2; with_index++) {
-        struct avi a;
-        make_plain(&a, with_index);
-        for (size_t n = 0; n < a.b.n; n++)
-            check_cut(&a, n);
-        drop_avi(&a);
-    }
+    struct avi a;
+    char path[256];
+    make_plain(&a, true);
+    snprintf(path, sizeof path, "%s", write_file("cut.avi", a.b.data, a.b.n));
+    for (size_t n = a.b.n; n-- > 0;)
+        check_cut(&a, path, n);
+    drop_avi(&a);
 }
 
 /* Every byte of the header and of the first frames' headers, replaced: no crash, no more frames than chunks. */

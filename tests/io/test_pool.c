@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -52,8 +53,10 @@ static void *release_all(void *argument) {
     unsigned n = 0;
     while (n < N_ROUNDS) {
         struct thing *t = atomic_exchange(&r->slots[n % N_SLOTS], NULL);
-        if (!t)
+        if (!t) {
+            sched_yield();
             continue;
+        }
         for (int i = 1; i < 16; i++)
             r->n_bad += t->value[i] != t->value[0];
         memset(t->value, 0xee, sizeof t->value);
@@ -66,7 +69,7 @@ static void *release_all(void *argument) {
 static void hand_over(struct releaser *r, unsigned slot, struct thing *t) {
     struct thing *empty = NULL;
     while (!atomic_compare_exchange_weak(&r->slots[slot], &empty, t))
-        empty = NULL;
+        empty = NULL, sched_yield();
 }
 
 static void test_many_releasers(void **state) {

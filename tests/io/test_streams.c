@@ -324,10 +324,12 @@ static void test_stop_from_thread(void **state) {
 static ees_source *to_stop;
 
 static void stop_from_signal(int number) {
+    int saved = errno;
     errno = 4711;
     ees_source_stop(to_stop);
     if (errno != 4711)
         abort();
+    errno = saved;
 }
 
 static void test_stop_from_signal(void **state) {
