@@ -11,11 +11,6 @@
 #include "common/fail.h"
 #include "engine/affinity.h"
 
-const char *ees_status_name(enum ees_status status) {
-    static const char *const names[] = {"ok", "skipped", "dropped", "failed"};
-    return (unsigned)status < 4 ? names[status] : "?";
-}
-
 void ees_engine_options_default(ees_engine_options *options) {
     *options = (ees_engine_options){.pin = true, .spin_ns = 20000};
 }

@@ -137,12 +137,6 @@ int ees_sink_flush(ees_sink *sink, ees_error *err) {
 /* ---- Lines --------------------------------------------------------------------------------------------- */
 
 /* The format's own words; the engine, which has them too, is a layer above. */
-static const char *const status_names[] = {
-    [EES_STATUS_OK] = "ok",
-    [EES_STATUS_SKIPPED] = "skipped",
-    [EES_STATUS_DROPPED] = "dropped",
-    [EES_STATUS_FAILED] = "failed",
-};
 
 static char *put_json_string(char *out, const char *s) {
     return s ? ees__text_json(out, s) : ees__text_put(out, "null");
@@ -182,7 +176,7 @@ static char *put_json_line(char *out, const ees_result *r, bool logits) {
     out = ees__text_u64(ees__text_put(out, ",\"frame\":"), r->frame_idx);
     out = ees__text_put(out, ",\"pts_s\":");
     out = r->pts_ns < 0 ? ees__text_put(out, "null") : ees__text_ns(out, (uint64_t)r->pts_ns, 9, 6);
-    out = put_json_string(ees__text_put(out, ",\"status\":"), status_names[r->status]);
+    out = put_json_string(ees__text_put(out, ",\"status\":"), ees_status_name(r->status));
     out = put_json_answer(out, r);
     out = ees__text_ns(ees__text_put(out, ",\"latency_ms\":"), r->latency_ns, 6, 3);
     if (r->n_warnings)
@@ -229,7 +223,7 @@ static char *put_csv_line(char *out, const ees_result *r) {
     out = ees__text_put(ees__text_u64(out, r->frame_idx), ",");
     if (r->pts_ns >= 0)
         out = ees__text_ns(out, (uint64_t)r->pts_ns, 9, 6);
-    out = put_csv_string(ees__text_put(out, ","), status_names[r->status]);
+    out = put_csv_string(ees__text_put(out, ","), ees_status_name(r->status));
     out = put_csv_answer(out, r);
     out = ees__text_put(ees__text_ns(out, r->latency_ns, 6, 3), ",");
     out = ees__text_put(ees__text_u64(out, r->n_warnings), ",");
