@@ -136,8 +136,6 @@ int ees_sink_flush(ees_sink *sink, ees_error *err) {
 
 /* ---- Lines --------------------------------------------------------------------------------------------- */
 
-/* The format's own words; the engine, which has them too, is a layer above. */
-
 static char *put_json_string(char *out, const char *s) {
     return s ? ees__text_json(out, s) : ees__text_put(out, "null");
 }
