@@ -86,14 +86,20 @@ int ees__reader_open(int fd, const char *name, enum ees_io_backend io, size_t re
 
 /* ---- files ---- */
 
+/* Bytes to ask for from `at` on: a whole block, or less at the end of a short file. A file may have more bytes than its
+ * size said (procfs, or it grew): behind the known end whole blocks are asked for. */
+static size_t block_bytes(const struct ees__reader *r, uint64_t at) {
+    uint64_t left = at < (uint64_t)r->size ? (uint64_t)r->size - at : BLOCK_BYTES;
+    return left < BLOCK_BYTES ? (size_t)left : BLOCK_BYTES;
+}
+
 static int start_blocks(struct ees__reader *r, ees_error *err) {
-    /* Block 0 is always asked for: a file whose size is reported as 0 may still have bytes (procfs). */
-    while (r->started < r->first + r->n_ahead &&
-           (r->started == r->first || r->started * BLOCK_BYTES < (uint64_t)r->size)) {
-        if (ees__readq_start_block(r->queue, (unsigned)(r->started % r->n_slots), r->fd, r->started * BLOCK_BYTES,
-                                   BLOCK_BYTES) < 0)
+    for (; r->started < r->first + r->n_ahead; r->started++) {
+        uint64_t at = r->started * BLOCK_BYTES;
+        if (r->started != r->first && at >= (uint64_t)r->size)
+            break; /* nothing to read ahead; the block at hand is asked for in any case */
+        if (ees__readq_start_block(r->queue, (unsigned)(r->started % r->n_slots), r->fd, at, block_bytes(r, at)) < 0)
             return EES_FAIL(err, EES_ENOMEM, "%s: no memory for a read buffer", r->name);
-        r->started++;
     }
     return 0;
 }
