@@ -9,14 +9,10 @@
 
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
-#include <libavutil/imgutils.h>
-#include <libavutil/pixdesc.h>
-#include <libswscale/swscale.h>
 #include <string.h>
 
 #include "common/fail.h"
-#include "common/mem.h"
-#include "io/jpeg_tables.h"
+#include "io/libav_picture.h"
 
 enum {
     IO_BYTES = 64 * 1024,
@@ -24,7 +20,6 @@ enum {
     MAX_STREAMS = 64,
     PROBE_BYTES = 5 * 1000 * 1000,
     PROBE_US = 3 * 1000 * 1000,
-    RGB_ALIGN = 64,
 };
 
 /* Containers and picture formats that stand on their own; none that refers to other files or to the network. */
@@ -44,15 +39,6 @@ struct libav {
     bool draining;    /* the input is over, the decoder gives its last frames */
     int end;          /* what follows then: EES_EOF or EES_ESOURCE */
     int64_t start_ts; /* AV_NOPTS_VALUE until known */
-};
-
-struct picture {
-    struct ees__pool_item item;
-    AVFrame *frame;
-    AVPacket *packet;
-    uint8_t *rgb;
-    size_t rgb_capacity;
-    ees_error error;
 };
 
 /* ---- bytes for libav ---- */
@@ -112,9 +98,11 @@ static int fail_libav(ees_source *s, int av_rc, const char *what, ees_error *err
         return EES_ECANCELED;
     char text[AV_ERROR_MAX_STRING_SIZE] = "";
     av_strerror(av_rc, text, sizeof text);
-    int code = av_rc == AVERROR(ENOMEM)                                                 ? EES_ENOMEM
-               : av_rc == AVERROR_DECODER_NOT_FOUND || av_rc == AVERROR(ENOSYS) ? EES_EUNSUPPORTED
-                                                                                        : EES_ESOURCE;
+    int code = EES_ESOURCE;
+    if (av_rc == AVERROR(ENOMEM))
+        code = EES_ENOMEM;
+    else if (av_rc == AVERROR_DECODER_NOT_FOUND || av_rc == AVERROR(ENOSYS))
+        code = EES_EUNSUPPORTED;
     return EES_FAIL(err, code, "%s: %s near byte %llu: libav says '%s'", s->name, what,
                     (unsigned long long)ees__reader_position(s->reader), text);
 }
@@ -245,135 +233,7 @@ static void close_libav(ees_source *s) {
     av_packet_free(&l->packet);
 }
 
-/* ---- pictures ---- */
-
-static void fini_picture(void *item) {
-    struct picture *p = item;
-    av_frame_free(&p->frame);
-    av_packet_free(&p->packet);
-    ees__free(p->rgb);
-}
-
-/* Any thread: libav's references are counted atomically. */
-static void release_picture(void *item) {
-    struct picture *p = item;
-    av_frame_unref(p->frame);
-    av_packet_unref(p->packet);
-    ees__pool_release(p);
-}
-
-static struct picture *acquire_picture(ees_source *s) {
-    struct picture *p = ees__pool_acquire(s->pool);
-    if (!p)
-        return NULL;
-    p->error.code = 0;
-    if (!p->frame)
-        p->frame = av_frame_alloc();
-    if (!p->packet)
-        p->packet = av_packet_alloc();
-    if (p->frame && p->packet)
-        return p;
-    ees__pool_release(p);
-    return NULL;
-}
-
-static uint8_t matrix_of(const AVFrame *frame) {
-    switch (frame->colorspace) {
-    case AVCOL_SPC_BT709:
-        return EES_YUV_BT709;
-    case AVCOL_SPC_BT2020_NCL:
-    case AVCOL_SPC_BT2020_CL:
-        return EES_YUV_BT2020;
-    default: /* not said: as libswscale takes it */
-        return EES_YUV_BT601;
-    }
-}
-
-static bool is_full_range(const AVFrame *frame) {
-    switch (frame->format) {
-    case AV_PIX_FMT_YUVJ420P:
-    case AV_PIX_FMT_YUVJ422P:
-    case AV_PIX_FMT_YUVJ444P:
-    case AV_PIX_FMT_YUVJ440P:
-    case AV_PIX_FMT_YUVJ411P:
-        return true;
-    case AV_PIX_FMT_GRAY8:
-        return frame->color_range != AVCOL_RANGE_MPEG;
-    default:
-        return frame->color_range == AVCOL_RANGE_JPEG;
-    }
-}
-
-/* 8-bit planes Y, U, V or Y alone, as EES_FRAME_YUV carries them? */
-static bool is_planar_yuv(const AVFrame *frame) {
-    const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(frame->format);
-    const uint64_t other = AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_ALPHA | AV_PIX_FMT_FLAG_PAL | AV_PIX_FMT_FLAG_BITSTREAM |
-                           AV_PIX_FMT_FLAG_HWACCEL | AV_PIX_FMT_FLAG_FLOAT;
-    if (!desc || (desc->flags & other) || (desc->nb_components != 3 && desc->nb_components != 1))
-        return false;
-    if (desc->log2_chroma_w > 2 || desc->log2_chroma_h > 1)
-        return false;
-    for (int i = 0; i < desc->nb_components; i++)
-        if (desc->comp[i].plane != i || desc->comp[i].depth != 8 || desc->comp[i].step != 1 || frame->linesize[i] <= 0)
-            return false;
-    return true;
-}
-
-static void describe_yuv(const AVFrame *frame, ees_frame *out) {
-    const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(frame->format);
-    out->kind = EES_FRAME_YUV;
-    for (int i = 0; i < desc->nb_components; i++) {
-        out->data[i] = frame->data[i];
-        out->stride[i] = (size_t)frame->linesize[i];
-    }
-    out->chroma_shift_x = desc->log2_chroma_w;
-    out->chroma_shift_y = desc->log2_chroma_h;
-    out->yuv_matrix = matrix_of(frame);
-    out->yuv_full_range = is_full_range(frame);
-}
-
-static int reserve_rgb(struct picture *p, size_t n) {
-    if (n <= p->rgb_capacity)
-        return 0;
-    uint8_t *rgb = ees__calloc_aligned(n, 1);
-    if (!rgb)
-        return EES_ENOMEM;
-    ees__free(p->rgb);
-    p->rgb = rgb;
-    p->rgb_capacity = n;
-    return 0;
-}
-
-static struct SwsContext *converter(struct libav *l, const AVFrame *frame) {
-    static const int spaces[] = {[EES_YUV_BT601] = SWS_CS_ITU601, [EES_YUV_BT709] = SWS_CS_ITU709,
-                                 [EES_YUV_BT2020] = SWS_CS_BT2020};
-    l->sws = sws_getCachedContext(l->sws, frame->width, frame->height, frame->format, frame->width, frame->height,
-                                  AV_PIX_FMT_RGB24, SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, NULL, NULL, NULL);
-    if (l->sws) /* has no effect, and fails, where the source is RGB already */
-        sws_setColorspaceDetails(l->sws, sws_getCoefficients(spaces[matrix_of(frame)]), is_full_range(frame),
-                                 sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
-    return l->sws;
-}
-
-/* Any other pixel format becomes RGB, in the picture's own memory. */
-static int convert_rgb(ees_source *s, struct picture *p, ees_frame *out, ees_error *err) {
-    const AVFrame *frame = p->frame;
-    size_t stride = ees__round_up((size_t)frame->width * 3, RGB_ALIGN), n;
-    if (!ees__mul(stride, (size_t)frame->height + 1, &n) || reserve_rgb(p, n) < 0)
-        return EES_FAIL(err, EES_ENOMEM, "%s: no memory for a frame of %dx%d", s->name, frame->width, frame->height);
-    struct SwsContext *sws = converter(s->state, frame);
-    uint8_t *planes[4] = {p->rgb};
-    const int strides[4] = {(int)stride};
-    out->kind = EES_FRAME_RGB24;
-    if (!sws || sws_scale(sws, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, planes, strides) < 0) {
-        EES_FAIL(&p->error, EES_EDAMAGED, "%s: pixel format %s cannot be converted", s->name,
-                 av_get_pix_fmt_name(frame->format));
-        return 0;
-    }
-    out->data[0] = p->rgb;
-    out->stride[0] = stride;
-    return 0;
-}
+/* ---- running ---- */
 
 static int64_t time_of(ees_source *s, int64_t ts) {
     struct libav *l = s->state;
@@ -388,20 +248,7 @@ static int64_t time_of(ees_source *s, int64_t ts) {
     return ns < 0 ? -1 : ns;
 }
 
-static int describe_picture(ees_source *s, struct picture *p, ees_frame *out, ees_error *err) {
-    out->width_px = (uint32_t)p->frame->width;
-    out->height_px = (uint32_t)p->frame->height;
-    out->pts_ns = time_of(s, p->frame->best_effort_timestamp);
-    if (is_planar_yuv(p->frame)) {
-        describe_yuv(p->frame, out);
-        return 0;
-    }
-    return convert_rgb(s, p, out, err);
-}
-
-/* ---- running ---- */
-
-static void note_damage(ees_source *s, struct picture *p, int av_rc, ees_frame *out) {
+static void note_damage(ees_source *s, struct ees__picture *p, int av_rc, ees_frame *out) {
     char text[AV_ERROR_MAX_STRING_SIZE] = "";
     av_strerror(av_rc, text, sizeof text);
     out->kind = EES_FRAME_RGB24;
@@ -414,6 +261,8 @@ static int read_packet(ees_source *s, ees_error *err) {
     struct libav *l = s->state;
     for (;;) {
         int rc = av_read_frame(l->format, l->packet);
+        if (ees__stop_wanted(&s->stop))
+            return EES_ECANCELED;
         if (rc == AVERROR(EAGAIN))
             continue;
         if (rc >= 0 && l->packet->stream_index == l->stream->index)
@@ -440,7 +289,7 @@ static int feed_decoder(ees_source *s, int *av_rc, ees_error *err) {
 }
 
 /* Decode up to the next picture. *av_rc < 0: this one is damaged. */
-static int decode(ees_source *s, struct picture *p, int *av_rc, ees_error *err) {
+static int decode(ees_source *s, struct ees__picture *p, int *av_rc, ees_error *err) {
     struct libav *l = s->state;
     for (;;) {
         *av_rc = avcodec_receive_frame(l->codec, p->frame);
@@ -456,34 +305,18 @@ static int decode(ees_source *s, struct picture *p, int *av_rc, ees_error *err) 
     }
 }
 
-static int next_decoded(ees_source *s, struct picture *p, ees_frame *out, ees_error *err) {
+static int next_decoded(ees_source *s, struct ees__picture *p, ees_frame *out, ees_error *err) {
     int av_rc;
     EES_TRY(decode(s, p, &av_rc, err));
-    if (av_rc >= 0)
-        return describe_picture(s, p, out, err);
-    note_damage(s, p, av_rc, out);
-    return 0;
-}
-
-/* A JPEG without Huffman tables is copied once, with them. */
-static int complete_packet(struct picture *p) {
-    size_t gap = ees__jpeg_tables_gap(p->packet->data, (size_t)p->packet->size);
-    if (gap == 0)
+    if (av_rc < 0) {
+        note_damage(s, p, av_rc, out);
         return 0;
-    AVPacket *whole = av_packet_alloc();
-    if (!whole || av_new_packet(whole, p->packet->size + EES__JPEG_TABLES_BYTES) < 0) {
-        av_packet_free(&whole);
-        return EES_ENOMEM;
     }
-    memcpy(whole->data, p->packet->data, gap);
-    ees__jpeg_write_tables(whole->data + gap);
-    memcpy(whole->data + gap + EES__JPEG_TABLES_BYTES, p->packet->data + gap, (size_t)p->packet->size - gap);
-    av_packet_free(&p->packet);
-    p->packet = whole;
-    return 0;
+    out->pts_ns = time_of(s, p->frame->best_effort_timestamp);
+    return ees__picture_describe(p, &((struct libav *)s->state)->sws, s->name, out, err);
 }
 
-static int next_packet(ees_source *s, struct picture *p, ees_frame *out, ees_error *err) {
+static int next_packet(ees_source *s, struct ees__picture *p, ees_frame *out, ees_error *err) {
     struct libav *l = s->state;
     do {
         av_packet_unref(l->packet);
@@ -497,7 +330,7 @@ static int next_packet(ees_source *s, struct picture *p, ees_frame *out, ees_err
     if ((size_t)p->packet->size > s->options.max_frame_bytes)
         EES_FAIL(&p->error, EES_EDAMAGED, "%s: frame of %d bytes, at most %zu are allowed", s->name, p->packet->size,
                  s->options.max_frame_bytes);
-    else if (complete_packet(p) < 0)
+    else if (ees__picture_complete_jpeg(p) < 0)
         return EES_FAIL(err, EES_ENOMEM, "%s: no memory for a frame", s->name);
     out->data[0] = p->packet->data;
     out->bytes = (size_t)p->packet->size;
@@ -506,16 +339,16 @@ static int next_packet(ees_source *s, struct picture *p, ees_frame *out, ees_err
 
 static int next_libav(ees_source *s, ees_frame *out, ees_error *err) {
     struct libav *l = s->state;
-    struct picture *p = acquire_picture(s);
+    struct ees__picture *p = ees__picture_acquire(s->pool);
     if (!p)
         return EES_FAIL(err, EES_ENOMEM, "%s: no memory for a frame", s->name);
     int rc = l->codec ? next_decoded(s, p, out, err) : next_packet(s, p, out, err);
     if (rc < 0) {
-        release_picture(p);
+        ees__picture_release(p);
         return rc;
     }
     out->error = p->error.code ? &p->error : NULL;
-    out->release = release_picture;
+    out->release = ees__picture_release;
     out->opaque = p;
     return 0;
 }
@@ -525,8 +358,8 @@ static enum ees__match match_none(const struct ees__probe *probe) { return EES__
 static const struct ees__source_kind kind = {
     .name = "libav",
     .state_bytes = sizeof(struct libav),
-    .item_bytes = sizeof(struct picture),
-    .fini_item = fini_picture,
+    .item_bytes = sizeof(struct ees__picture),
+    .fini_item = ees__picture_fini,
     .match = match_none,
     .open = open_libav,
     .next = next_libav,
