@@ -43,8 +43,8 @@ static enum ees__match match(const struct ees__probe *probe) {
 
 /* Names under which baseline JPEG travels in AVI. */
 static bool is_mjpeg(uint32_t codec) {
-    static const char names[][5] = {"MJPG", "mjpg", "jpeg", "JPEG", "mjpa", "dmb1", "AVI1",
-                                    "AVRn", "ACDV", "CJPG", "IJPG", "QIVG"};
+    static const char names[][5] = {"MJPG", "mjpg", "jpeg", "JPEG", "mjpa", "dmb1",
+                                    "AVI1", "AVRn", "ACDV", "CJPG", "IJPG", "QIVG"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (codec == ees__avi_u32((const uint8_t *)names[i]))
             return true;
@@ -79,7 +79,9 @@ static int open_avi(ees_source *s, ees_error *err) {
     return 0;
 }
 
-static bool is_frame(const struct avi *a, uint32_t fourcc) { return fourcc == a->compressed || fourcc == a->uncompressed; }
+static bool is_frame(const struct avi *a, uint32_t fourcc) {
+    return fourcc == a->compressed || fourcc == a->uncompressed;
+}
 
 static bool fits_file(const ees_source *s, uint64_t at, uint32_t size) {
     int64_t file_size = ees__reader_size(s->reader);
@@ -161,8 +163,8 @@ static int resync(ees_source *s, const struct ees__avi_chunk *chunk, uint64_t fr
     if (!ees__avi_is_fourcc(chunk->fourcc))
         return EES_FAIL(err, EES_ESOURCE, "%s: no chunk at byte %llu, and none after it", s->name,
                         (unsigned long long)chunk->at);
-    return EES_FAIL(err, EES_ESOURCE, "%s: chunk '%s' at byte %llu claims %u bytes, the file breaks off before", s->name,
-                    ees__avi_name(chunk->fourcc).text, (unsigned long long)chunk->at, chunk->size);
+    return EES_FAIL(err, EES_ESOURCE, "%s: chunk '%s' at byte %llu claims %u bytes, the file breaks off before",
+                    s->name, ees__avi_name(chunk->fourcc).text, (unsigned long long)chunk->at, chunk->size);
 }
 
 /* ---- frames ---- */

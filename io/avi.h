@@ -17,13 +17,13 @@ struct ees__avi_chunk {
 /* What the header says of the first video stream. */
 struct ees__avi_header {
     bool has_video;
-    unsigned stream_idx;   /* number in the names of its chunks */
-    uint32_t codec;        /* FOURCC, 0: not said */
-    uint32_t scale, rate;  /* rate / scale frames a second; 0: not said */
-    uint32_t frame_us;     /* the main header's time of a frame */
-    uint32_t n_frames;     /* as claimed, 0: not said */
+    unsigned stream_idx;  /* number in the names of its chunks */
+    uint32_t codec;       /* FOURCC, 0: not said */
+    uint32_t scale, rate; /* rate / scale frames a second; 0: not said */
+    uint32_t frame_us;    /* the main header's time of a frame */
+    uint32_t n_frames;    /* as claimed, 0: not said */
     int32_t width_px, height_px;
-    uint64_t movi_end;     /* where the list of frames claims to end, 0: not said */
+    uint64_t movi_end; /* where the list of frames claims to end, 0: not said */
 };
 
 static inline uint32_t ees__avi_u32(const uint8_t *p) { return EES__FOURCC(p[0], p[1], p[2], p[3]); }

@@ -54,7 +54,8 @@ uint64_t ees__avi_list_end(const struct ees__avi_chunk *chunk) {
 }
 
 /* Read up to `max` bytes of the chunk's body and stand behind the chunk. Bytes that are missing read as zero. */
-static int read_body(struct ees__reader *r, const struct ees__avi_chunk *chunk, uint8_t body[MAX_BODY], ees_error *err) {
+static int read_body(struct ees__reader *r, const struct ees__avi_chunk *chunk, uint8_t body[MAX_BODY],
+                     ees_error *err) {
     size_t want = chunk->size < MAX_BODY ? chunk->size : MAX_BODY, got;
     memset(body, 0, MAX_BODY);
     EES_TRY(ees__reader_read(r, body, want, &got, err));

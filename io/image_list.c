@@ -79,7 +79,8 @@ static int compare_entries(const void *left, const void *right, void *text) {
 static int finish(struct ees__image_list *list, const char *name, ees_error *err) {
     if (list->n == 0) {
         EES_FAIL(err, EES_ESOURCE, "%s: no pictures in it", name);
-        ees__hint(err, "expected .jpg files, or .png, .webp, .bmp, .tif with libav; also one level down, a folder a class");
+        ees__hint(err,
+                  "expected .jpg files, or .png, .webp, .bmp, .tif with libav; also one level down, a folder a class");
         return EES_ESOURCE;
     }
     qsort_r(list->entries, list->n, sizeof *list->entries, compare_entries, list->text);

@@ -23,8 +23,8 @@ enum {
 };
 
 /* Containers and picture formats that stand on their own; none that refers to other files or to the network. */
-#define FORMATS                                                                                             \
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,ogg,asf,ivf,obu,mxf,nut," \
+#define FORMATS                                                                                                        \
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,ogg,asf,ivf,obu,mxf,nut,"            \
     "h264,hevc,m4v,vc1,dv,gif,png_pipe,webp_pipe,bmp_pipe,tiff_pipe,ppm_pipe,pgm_pipe,jpeg_pipe,mjpeg"
 
 struct libav {

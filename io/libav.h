@@ -16,10 +16,8 @@ struct ees__libav_stamp {
     uint32_t source_bytes, frame_bytes;
 };
 
-#define EES__LIBAV_STAMP                                                                                   \
-    {                                                                                                      \
-        EES_VERSION_MAJOR, EES_VERSION_MINOR, EES_VERSION_PATCH, sizeof(struct ees_source), sizeof(ees_frame) \
-    }
+#define EES__LIBAV_STAMP                                                                                               \
+    { EES_VERSION_MAJOR, EES_VERSION_MINOR, EES_VERSION_PATCH, sizeof(struct ees_source), sizeof(ees_frame) }
 
 struct ees__libav_module {
     struct ees__libav_stamp stamp; /* first, in every version */

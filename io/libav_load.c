@@ -88,9 +88,17 @@ static enum ees__match match(const struct ees__probe *probe) {
         unsigned at, n;
         const char *bytes;
     } signatures[] = {
-        {4, 4, "ftyp"},         {0, 4, "\x1a\x45\xdf\xa3"}, {0, 8, "\x89PNG\r\n\x1a\n"}, {8, 4, "WEBP"},
-        {0, 4, "GIF8"},         {0, 4, "II*\0"},            {0, 4, "MM\0*"},             {0, 4, "FLV\1"},
-        {0, 4, "OggS"},         {0, 4, "\x30\x26\xb2\x75"}, {0, 4, "DKIF"},
+        {4, 4, "ftyp"},
+        {0, 4, "\x1a\x45\xdf\xa3"},
+        {0, 8, "\x89PNG\r\n\x1a\n"},
+        {8, 4, "WEBP"},
+        {0, 4, "GIF8"},
+        {0, 4, "II*\0"},
+        {0, 4, "MM\0*"},
+        {0, 4, "FLV\1"},
+        {0, 4, "OggS"},
+        {0, 4, "\x30\x26\xb2\x75"},
+        {0, 4, "DKIF"},
     };
     if (probe->place != EES__PLACE_FILE && probe->place != EES__PLACE_STREAM)
         return EES__MATCH_NONE;

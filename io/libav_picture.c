@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Pictures of the libav module: libav's own buffers on loan to a frame, converted only where a frame cannot carry them. */
+/* Pictures of the libav module: libav's own buffers on loan to a frame, converted only where a frame cannot carry them.
+ */
 #include "io/libav_picture.h"
 
 #include <libavutil/pixdesc.h>
@@ -70,8 +71,8 @@ static bool is_full_range(const AVFrame *frame) {
 /* 8-bit planes Y, U, V or Y alone, as EES_FRAME_YUV carries them? */
 static bool is_planar_yuv(const AVFrame *frame) {
     const AVPixFmtDescriptor *desc = av_pix_fmt_desc_get(frame->format);
-    const uint64_t other = AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_ALPHA | AV_PIX_FMT_FLAG_PAL | AV_PIX_FMT_FLAG_BITSTREAM |
-                           AV_PIX_FMT_FLAG_HWACCEL | AV_PIX_FMT_FLAG_FLOAT;
+    const uint64_t other = AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_ALPHA | AV_PIX_FMT_FLAG_PAL |
+                           AV_PIX_FMT_FLAG_BITSTREAM | AV_PIX_FMT_FLAG_HWACCEL | AV_PIX_FMT_FLAG_FLOAT;
     if (!desc || (desc->flags & other) || (desc->nb_components != 3 && desc->nb_components != 1))
         return false;
     if (desc->log2_chroma_w > 2 || desc->log2_chroma_h > 1)
@@ -108,10 +109,11 @@ static int reserve_rgb(struct ees__picture *p, size_t n) {
 }
 
 static struct SwsContext *converter(struct SwsContext **sws, const AVFrame *frame) {
-    static const int spaces[] = {[EES_YUV_BT601] = SWS_CS_ITU601, [EES_YUV_BT709] = SWS_CS_ITU709,
-                                 [EES_YUV_BT2020] = SWS_CS_BT2020};
-    *sws = sws_getCachedContext(*sws, frame->width, frame->height, frame->format, frame->width, frame->height,
-                                  AV_PIX_FMT_RGB24, SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, NULL, NULL, NULL);
+    static const int spaces[] = {
+        [EES_YUV_BT601] = SWS_CS_ITU601, [EES_YUV_BT709] = SWS_CS_ITU709, [EES_YUV_BT2020] = SWS_CS_BT2020};
+    *sws =
+        sws_getCachedContext(*sws, frame->width, frame->height, frame->format, frame->width, frame->height,
+                             AV_PIX_FMT_RGB24, SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, NULL, NULL, NULL);
     if (*sws) /* has no effect, and fails, where the source is RGB already */
         sws_setColorspaceDetails(*sws, sws_getCoefficients(spaces[matrix_of(frame)]), is_full_range(frame),
                                  sws_getCoefficients(SWS_CS_DEFAULT), 1, 0, 1 << 16, 1 << 16);
@@ -119,7 +121,8 @@ static struct SwsContext *converter(struct SwsContext **sws, const AVFrame *fram
 }
 
 /* Any other pixel format becomes RGB, in the picture's own memory. */
-static int convert_rgb(struct ees__picture *p, struct SwsContext **cache, const char *name, ees_frame *out, ees_error *err) {
+static int convert_rgb(struct ees__picture *p, struct SwsContext **cache, const char *name, ees_frame *out,
+                       ees_error *err) {
     const AVFrame *frame = p->frame;
     size_t stride = ees__round_up((size_t)frame->width * 3, RGB_ALIGN), n;
     if (!ees__mul(stride, (size_t)frame->height + 1, &n) || reserve_rgb(p, n) < 0)
@@ -128,7 +131,8 @@ static int convert_rgb(struct ees__picture *p, struct SwsContext **cache, const 
     uint8_t *planes[4] = {p->rgb};
     const int strides[4] = {(int)stride};
     out->kind = EES_FRAME_RGB24;
-    if (!sws || sws_scale(sws, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, planes, strides) < 0) {
+    if (!sws ||
+        sws_scale(sws, (const uint8_t *const *)frame->data, frame->linesize, 0, frame->height, planes, strides) < 0) {
         EES_FAIL(&p->error, EES_EDAMAGED, "%s: pixel format %s cannot be converted", name,
                  av_get_pix_fmt_name(frame->format));
         return 0;

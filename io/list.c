@@ -38,8 +38,8 @@ static int read_text(const char *path, FILE *f, char **text, ees_error *err) {
     return strlen(*text) == n ? 0 : EES_FAIL(err, EES_ESOURCE, "%s: not a text file", path);
 }
 
-/* The name in a line of `n` bytes: white space at both ends and a comment are left out. A '#' inside a name stays: only one
- * at the start or after a blank begins a comment. @return its length, 0: none */
+/* The name in a line of `n` bytes: white space at both ends and a comment are left out. A '#' inside a name stays: only
+ * one at the start or after a blank begins a comment. @return its length, 0: none */
 static size_t find_name(const char *line, size_t n, const char **name) {
     size_t begin = 0, end = 0;
     while (end < n && (line[end] != '#' || (end > 0 && line[end - 1] != ' ' && line[end - 1] != '\t')))

@@ -50,8 +50,8 @@ static int read_frame(ees_source *s, struct ees__frame_buf *buf, ees_error *err)
         return 0;
     if (buf->n == 0)
         return EES_EOF;
-    return EES_FAIL(err, EES_ESOURCE, "%s: input ends at byte %llu, inside the frame of %zu bytes at byte %llu", s->name,
-                    (unsigned long long)(begin + buf->n), raw->frame_bytes, (unsigned long long)begin);
+    return EES_FAIL(err, EES_ESOURCE, "%s: input ends at byte %llu, inside the frame of %zu bytes at byte %llu",
+                    s->name, (unsigned long long)(begin + buf->n), raw->frame_bytes, (unsigned long long)begin);
 }
 
 static int next_raw(ees_source *s, ees_frame *out, ees_error *err) {

@@ -125,8 +125,8 @@ static int load_block(struct ees__reader *r, ees_error *err) {
     unsigned slot = (unsigned)(r->first % r->n_slots);
     int64_t n = ees__readq_wait(r->queue, slot);
     if (n < 0)
-        return EES_FAIL_OS(err, n == -ENOMEM ? EES_ENOMEM : EES_ESOURCE, (int)-n, "%s: cannot read at byte %llu", r->name,
-                           (unsigned long long)(r->first * BLOCK_BYTES));
+        return EES_FAIL_OS(err, n == -ENOMEM ? EES_ENOMEM : EES_ESOURCE, (int)-n, "%s: cannot read at byte %llu",
+                           r->name, (unsigned long long)(r->first * BLOCK_BYTES));
     r->data = ees__readq_data(r->queue, slot);
     r->data_begin = r->first * BLOCK_BYTES;
     r->n_data = (size_t)n;

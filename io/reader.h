@@ -15,7 +15,8 @@ struct ees__reader;
 /* Most bytes ees__reader_head() can show. */
 #define EES__READER_HEAD_BYTES 4096u
 
-/* Take over `fd`. A regular file is read in blocks ahead of the consumer, anything else as a stream that is polled together with `stop`.
+/* Take over `fd`. A regular file is read in blocks ahead of the consumer, anything else as a stream that is polled
+ * together with `stop`.
  * @param name       stands in messages, outlives the reader
  * @param readahead  blocks to keep under way
  * @return 0; EES_EUNSUPPORTED (see ees__readq_open()); EES_ENOMEM. On failure `fd` is closed as well. */

@@ -24,7 +24,12 @@
 #include "common/fail.h"
 #include "common/mem.h"
 
-enum { RETIRE_LIMIT_MS = 2000, RETIRE_POLL_US = 200, MAX_REQUEST = 1 << 30, OPEN_FLAGS = O_RDONLY | O_CLOEXEC | O_NONBLOCK };
+enum {
+    RETIRE_LIMIT_MS = 2000,
+    RETIRE_POLL_US = 200,
+    MAX_REQUEST = 1 << 30,
+    OPEN_FLAGS = O_RDONLY | O_CLOEXEC | O_NONBLOCK
+};
 
 enum phase { PHASE_DONE = 0, PHASE_OPEN, PHASE_READ };
 
@@ -261,8 +266,8 @@ static int open_ring(struct ees__readq *q) {
     if (rc < 0)
         return -rc;
     struct io_uring_probe *probe = io_uring_get_probe_ring(&q->ring);
-    bool usable = probe && io_uring_opcode_supported(probe, IORING_OP_READ) &&
-                  io_uring_opcode_supported(probe, IORING_OP_OPENAT);
+    bool usable =
+        probe && io_uring_opcode_supported(probe, IORING_OP_READ) && io_uring_opcode_supported(probe, IORING_OP_OPENAT);
     io_uring_free_probe(probe);
     if (!usable) {
         io_uring_queue_exit(&q->ring);

@@ -70,8 +70,8 @@ static int parse_json(const char *text, size_t n, const char *file, json_t **roo
     if (!*root && json_error_code(&report) == json_error_out_of_memory)
         return EES_FAIL(err, EES_ENOMEM, "%s: no memory for the header", file);
     if (!*root)
-        return EES_FAIL(err, EES_EMODEL, "%s: header is not valid JSON at header byte %d: %.160s", file, report.position,
-                        report.text);
+        return EES_FAIL(err, EES_EMODEL, "%s: header is not valid JSON at header byte %d: %.160s", file,
+                        report.position, report.text);
     json_decref(*root);
     return EES_FAIL(err, EES_EMODEL, "%s: header is not a JSON object", file);
 }
@@ -131,8 +131,8 @@ static int read_shape(json_t *entry, const char *file, ees_tensor_info *info, ee
 static int read_range(json_t *json, const char *file, struct ees__tensor_entry *entry, ees_error *err) {
     json_t *range = json_object_get(json, "data_offsets");
     const char *name = entry->info.name;
-    if (!json_is_array(range) || json_array_size(range) != 2 || read_size(json_array_get(range, 0), &entry->begin) < 0 ||
-        read_size(json_array_get(range, 1), &entry->end) < 0)
+    if (!json_is_array(range) || json_array_size(range) != 2 ||
+        read_size(json_array_get(range, 0), &entry->begin) < 0 || read_size(json_array_get(range, 1), &entry->end) < 0)
         return EES_FAIL(err, EES_EMODEL, "%s: tensor '%.100s': data_offsets are not two byte positions", file, name);
     if (entry->end < entry->begin)
         return EES_FAIL(err, EES_EMODEL, "%s: tensor '%.100s' ends at byte %zu, before its begin at %zu", file, name,
@@ -159,8 +159,8 @@ static int alloc_entries(json_t *root, const char *file, struct ees__tensor_head
     json_object_foreach(root, key, value) {
         size_t n = strlen(key);
         if (n > EES__TENSORS_MAX_NAME_BYTES)
-            return EES_FAIL(err, EES_EMODEL, "%s: tensor name '%.40s...' has %zu bytes, at most %u are read", file, key, n,
-                            EES__TENSORS_MAX_NAME_BYTES);
+            return EES_FAIL(err, EES_EMODEL, "%s: tensor name '%.40s...' has %zu bytes, at most %u are read", file, key,
+                            n, EES__TENSORS_MAX_NAME_BYTES);
         names_bytes += n + 1;
     }
     header->entries = ees__calloc_aligned(json_object_size(root), sizeof *header->entries);
@@ -205,11 +205,10 @@ static int check_tiling(const struct ees__tensor_header *header, size_t data_byt
     for (size_t i = 0; i < header->n; i++) {
         const struct ees__tensor_entry *entry = &header->entries[i];
         if (entry->begin != at)
-            return EES_FAIL(err, EES_EMODEL, "%s: tensor '%.100s' starts at data byte %zu, %s byte %zu", file,
-                            entry->info.name, entry->begin,
-                            entry->begin < at ? "inside the one before it, which ends at"
-                                              : "after a hole that starts at",
-                            at);
+            return EES_FAIL(
+                err, EES_EMODEL, "%s: tensor '%.100s' starts at data byte %zu, %s byte %zu", file, entry->info.name,
+                entry->begin,
+                entry->begin < at ? "inside the one before it, which ends at" : "after a hole that starts at", at);
         at = entry->end;
     }
     if (at == data_bytes)

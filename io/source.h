@@ -35,8 +35,8 @@ enum { EES__OPEN_ELSEWHERE = 1 };
 
 struct ees__source_kind {
     const char *name;
-    size_t state_bytes;              /* zeroed before open */
-    size_t item_bytes;               /* of the pool's items; the first member is a struct ees__pool_item */
+    size_t state_bytes; /* zeroed before open */
+    size_t item_bytes;  /* of the pool's items; the first member is a struct ees__pool_item */
     void (*fini_item)(void *item);
     enum ees__match (*match)(const struct ees__probe *probe);
     /* Fill source->info as far as it is known. On failure close() is called all the same. */

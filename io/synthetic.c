@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* "synthetic:WIDTHxHEIGHT[,frames=N]": JPEGs made up on the spot, for benchmarks and cost measurements without a file. A
- * few different pictures (smooth gradients with texture, so that decoding costs about what a photo's does) are encoded at
- * open and handed out in turn. */
+/* "synthetic:WIDTHxHEIGHT[,frames=N]": JPEGs made up on the spot, for benchmarks and cost measurements without a file.
+ * A few different pictures (smooth gradients with texture, so that decoding costs about what a photo's does) are
+ * encoded at open and handed out in turn. */
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -11,9 +11,9 @@ static const struct {
     const char *name;
     size_t bytes;
 } dtypes[] = {
-    [EES_DTYPE_F32] = {"F32", 4}, [EES_DTYPE_F16] = {"F16", 2}, [EES_DTYPE_BF16] = {"BF16", 2},
-    [EES_DTYPE_F64] = {"F64", 8}, [EES_DTYPE_I64] = {"I64", 8}, [EES_DTYPE_I32] = {"I32", 4},
-    [EES_DTYPE_I16] = {"I16", 2}, [EES_DTYPE_I8] = {"I8", 1},   [EES_DTYPE_U8] = {"U8", 1},
+    [EES_DTYPE_F32] = {"F32", 4},   [EES_DTYPE_F16] = {"F16", 2}, [EES_DTYPE_BF16] = {"BF16", 2},
+    [EES_DTYPE_F64] = {"F64", 8},   [EES_DTYPE_I64] = {"I64", 8}, [EES_DTYPE_I32] = {"I32", 4},
+    [EES_DTYPE_I16] = {"I16", 2},   [EES_DTYPE_I8] = {"I8", 1},   [EES_DTYPE_U8] = {"U8", 1},
     [EES_DTYPE_BOOL] = {"BOOL", 1},
 };
 enum { N_DTYPES = sizeof dtypes / sizeof dtypes[0] };
@@ -53,26 +53,36 @@ static float float_from_bfloat(uint16_t half) { return float_from_bits((uint32_t
 static float float_from_bool(uint8_t byte) { return byte ? 1.0f : 0.0f; }
 
 /* One loop a type; memcpy because a tensor may start at an odd address. */
-#define WIDEN(type, convert)                            \
-    for (size_t i = 0; i < n; i++) {                    \
-        type value;                                     \
-        memcpy(&value, in + i * sizeof value, sizeof value); \
-        dst[i] = convert(value);                        \
-    }                                                   \
+#define WIDEN(type, convert)                                                                                           \
+    for (size_t i = 0; i < n; i++) {                                                                                   \
+        type value;                                                                                                    \
+        memcpy(&value, in + i * sizeof value, sizeof value);                                                           \
+        dst[i] = convert(value);                                                                                       \
+    }                                                                                                                  \
     break
 
 void ees__widen_f32(enum ees_dtype dtype, const void *src, size_t n, float *dst) {
     const unsigned char *in = src;
     switch (dtype) {
-    case EES_DTYPE_F32: WIDEN(float, );
-    case EES_DTYPE_F16: WIDEN(uint16_t, float_from_half);
-    case EES_DTYPE_BF16: WIDEN(uint16_t, float_from_bfloat);
-    case EES_DTYPE_F64: WIDEN(double, (float));
-    case EES_DTYPE_I64: WIDEN(int64_t, (float));
-    case EES_DTYPE_I32: WIDEN(int32_t, (float));
-    case EES_DTYPE_I16: WIDEN(int16_t, (float));
-    case EES_DTYPE_I8: WIDEN(int8_t, (float));
-    case EES_DTYPE_U8: WIDEN(uint8_t, (float));
-    case EES_DTYPE_BOOL: WIDEN(uint8_t, float_from_bool);
+    case EES_DTYPE_F32:
+        WIDEN(float, );
+    case EES_DTYPE_F16:
+        WIDEN(uint16_t, float_from_half);
+    case EES_DTYPE_BF16:
+        WIDEN(uint16_t, float_from_bfloat);
+    case EES_DTYPE_F64:
+        WIDEN(double, (float));
+    case EES_DTYPE_I64:
+        WIDEN(int64_t, (float));
+    case EES_DTYPE_I32:
+        WIDEN(int32_t, (float));
+    case EES_DTYPE_I16:
+        WIDEN(int16_t, (float));
+    case EES_DTYPE_I8:
+        WIDEN(int8_t, (float));
+    case EES_DTYPE_U8:
+        WIDEN(uint8_t, (float));
+    case EES_DTYPE_BOOL:
+        WIDEN(uint8_t, float_from_bool);
     }
 }

@@ -57,8 +57,8 @@ static int parse_chroma(const char *name, struct format *f) {
         const char *name;
         uint8_t n_planes, shift_x, shift_y;
     } forms[] = {
-        {"420", 3, 1, 1},       {"420jpeg", 3, 1, 1}, {"420mpeg2", 3, 1, 1}, {"420paldv", 3, 1, 1},
-        {"422", 3, 1, 0},       {"444", 3, 0, 0},     {"411", 3, 2, 0},      {"mono", 1, 0, 0},
+        {"420", 3, 1, 1}, {"420jpeg", 3, 1, 1}, {"420mpeg2", 3, 1, 1}, {"420paldv", 3, 1, 1},
+        {"422", 3, 1, 0}, {"444", 3, 0, 0},     {"411", 3, 2, 0},      {"mono", 1, 0, 0},
     };
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++)
         if (strcmp(name, forms[i].name) == 0) {
@@ -183,9 +183,8 @@ static int next_y4m(ees_source *s, ees_frame *out, ees_error *err) {
     }
     ees__frame_buf_hand_out(buf, EES_FRAME_YUV, out);
     describe(y, buf, out);
-    out->pts_ns = y->format.rate && y->format.scale
-                      ? ees__frame_time_ns(s->n_frames, y->format.scale, y->format.rate)
-                      : ees__frame_time_at_fps(s->n_frames, s->options.raw_fps);
+    out->pts_ns = y->format.rate && y->format.scale ? ees__frame_time_ns(s->n_frames, y->format.scale, y->format.rate)
+                                                    : ees__frame_time_at_fps(s->n_frames, s->options.raw_fps);
     return 0;
 }
 

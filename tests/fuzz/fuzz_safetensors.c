@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Fuzz target: safetensors. The header length is set from the input so that mutations reach the JSON: the first two bytes
- * say how many of the rest belong to it. */
+/* Fuzz target: safetensors. The header length is set from the input so that mutations reach the JSON: the first two
+ * bytes say how many of the rest belong to it. */
 #include "fuzz.h"
 
 #include <stdlib.h>

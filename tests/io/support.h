@@ -51,11 +51,11 @@ void put_jpeg(struct bytes *b, unsigned seed, size_t n, int with_tables);
 struct summary {
     unsigned n_frames, n_damaged;
     uint64_t n_bytes;
-    uint64_t hash;      /* of all sound frames' bytes, with their lengths */
-    int rc;             /* what ended it: EES_EOF, EES_ESOURCE... or what opening said */
-    int64_t last_ns;    /* pts of the last frame */
-    ees_error error;    /* of the end or of opening */
-    ees_error damage;   /* of the last damaged frame */
+    uint64_t hash;    /* of all sound frames' bytes, with their lengths */
+    int rc;           /* what ended it: EES_EOF, EES_ESOURCE... or what opening said */
+    int64_t last_ns;  /* pts of the last frame */
+    ees_error error;  /* of the end or of opening */
+    ees_error damage; /* of the last damaged frame */
     char kind[16], backend[16];
 };
 

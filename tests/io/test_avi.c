@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The AVI demuxer against files made here: as writers make them, without index, with sizes that lie, beyond 2 GB, and cut
- * at every byte. */
+/* The AVI demuxer against files made here: as writers make them, without index, with sizes that lie, beyond 2 GB, and
+ * cut at every byte. */
 #define _GNU_SOURCE
 #include "support.h"
 
@@ -16,12 +16,12 @@ enum { N_FRAMES = 6 };
 
 struct avi {
     struct bytes b;
-    size_t riff, movi;        /* offsets of their size fields, 0: not open */
-    size_t chunk[64];         /* offset of each frame chunk's header */
+    size_t riff, movi; /* offsets of their size fields, 0: not open */
+    size_t chunk[64];  /* offset of each frame chunk's header */
     unsigned n_chunks;
     struct bytes index;
-    struct summary expected;  /* of the frames put in */
-    size_t frame_end[64];     /* file offset behind each frame's payload */
+    struct summary expected; /* of the frames put in */
+    size_t frame_end[64];    /* file offset behind each frame's payload */
 };
 
 static size_t begin_list(struct bytes *b, const char *fourcc, const char *type) {
@@ -56,8 +56,8 @@ static void put_stream_header(struct bytes *b, const char *type, const char *cod
     put_chunk(b, "strh", h.data, h.n);
     h.n = 0;
     put_u32(&h, 40);
-    put_u32(&h, 64);             /* width */
-    put_u32(&h, (uint32_t)-48);  /* height, top-down */
+    put_u32(&h, 64);            /* width */
+    put_u32(&h, (uint32_t)-48); /* height, top-down */
     put_u16(&h, 1);
     put_u16(&h, 24);
     put_text(&h, codec);

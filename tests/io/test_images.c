@@ -38,7 +38,8 @@ static void test_single(void **state) {
 
 /* More files than are read ahead, in byte order of their names: "B" < "a", "10" < "9". */
 static void test_folder_order(void **state) {
-    static const char *const names[] = {"10.jpg", "9.jpg", "B.jpeg", "_x.jpg", "a.jpg", "b.jfif", "c.jpe", "d.jpg", "e.jpg"};
+    static const char *const names[] = {"10.jpg", "9.jpg", "B.jpeg", "_x.jpg", "a.jpg",
+                                        "b.jfif", "c.jpe", "d.jpg",  "e.jpg"};
     static const unsigned order[] = {4, 8, 0, 2, 1, 7, 3, 6, 5}; /* written in this order */
     struct summary expected = {0};
     make_subfolder("plain");
@@ -125,8 +126,8 @@ static void test_damaged_files(void **state) {
     unlink(in_folder("bad/c.jpg")); /* gone after it was listed */
     unlink(in_folder("bad/e.jpg"));
     assert_int_equal(mkfifo(in_folder("bad/e.jpg"), 0600), 0); /* must not block */
-    static const char *const words[] = {NULL, "b.jpg: empty file", "c.jpg: cannot read: No such file", "d.jpg: more than 5000",
-                                        "e.jpg: not a regular file"};
+    static const char *const words[] = {NULL, "b.jpg: empty file", "c.jpg: cannot read: No such file",
+                                        "d.jpg: more than 5000", "e.jpg: not a regular file"};
     for (unsigned i = 0; i < 5; i++) {
         assert_int_equal(ees_source_next(s, &frame, NULL), 0);
         assert_int_equal(frame.frame_idx, i);
@@ -193,9 +194,14 @@ static void test_release_after_close(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_single),         cmocka_unit_test(test_folder_order), cmocka_unit_test(test_classes),
-        cmocka_unit_test(test_glob),           cmocka_unit_test(test_glob_letters_in_name),
-        cmocka_unit_test(test_damaged_files),  cmocka_unit_test(test_refused),      cmocka_unit_test(test_needs_libav),
+        cmocka_unit_test(test_single),
+        cmocka_unit_test(test_folder_order),
+        cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_glob),
+        cmocka_unit_test(test_glob_letters_in_name),
+        cmocka_unit_test(test_damaged_files),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_needs_libav),
         cmocka_unit_test(test_release_after_close),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The libav module: counts and times of real clips, pixel formats, MJPEG packets, damaged and hostile files, and what it
- * must not do. Files are made with the ffmpeg program where it is installed. */
+/* The libav module: counts and times of real clips, pixel formats, MJPEG packets, damaged and hostile files, and what
+ * it must not do. Files are made with the ffmpeg program where it is installed. */
 #define _GNU_SOURCE
 #include "support.h"
 
@@ -60,7 +60,8 @@ static void test_mp4(void **state) { check_clip("bottle-detection.mp4", 1189, (i
 static void test_mkv(void **state) { check_clip("book.mkv", 109, (int64_t)108 * 1000000000 / 30); }
 
 /* Frames as planes, without a copy, with what the stream says of its colours. */
-static void check_format(const char *arguments, enum ees_frame_kind kind, int shift_x, int shift_y, int matrix, int full) {
+static void check_format(const char *arguments, enum ees_frame_kind kind, int shift_x, int shift_y, int matrix,
+                         int full) {
     ees_source *s;
     ees_frame frames[10];
     make_clip(arguments);
@@ -204,7 +205,8 @@ static void test_no_other_files(void **state) {
     static const char *const texts[] = {
         "ffconcat version 1.0\nfile x.mkv\n",
         "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nx.mkv\n#EXT-X-ENDLIST\n",
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 "
+        "H264/90000\n",
         "<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\"></MPD>",
     };
     make_clip("-c:v ffv1 x.mkv");
@@ -264,12 +266,18 @@ static void test_truncated(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mp4),             cmocka_unit_test(test_mkv),
-        cmocka_unit_test(test_formats),         cmocka_unit_test(test_rgb_values),
-        cmocka_unit_test(test_mjpeg_packets),   cmocka_unit_test(test_other_avi),
-        cmocka_unit_test(test_pipe),            cmocka_unit_test(test_pictures_in_folder),
-        cmocka_unit_test(test_damaged_packets), cmocka_unit_test(test_not_a_video),
-        cmocka_unit_test(test_no_other_files),  cmocka_unit_test(test_mp4_collection),
+        cmocka_unit_test(test_mp4),
+        cmocka_unit_test(test_mkv),
+        cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_rgb_values),
+        cmocka_unit_test(test_mjpeg_packets),
+        cmocka_unit_test(test_other_avi),
+        cmocka_unit_test(test_pipe),
+        cmocka_unit_test(test_pictures_in_folder),
+        cmocka_unit_test(test_damaged_packets),
+        cmocka_unit_test(test_not_a_video),
+        cmocka_unit_test(test_no_other_files),
+        cmocka_unit_test(test_mp4_collection),
         cmocka_unit_test(test_truncated),
     };
     return cmocka_run_group_tests(tests, prepare, remove_folder);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory that runs out: every allocation of opening and reading each kind of source fails once, and from there on for
- * good. The outcome is either the right one or EES_ENOMEM with nothing leaked (AddressSanitizer) and nothing hanging. */
+ * good. The outcome is either the right one or EES_ENOMEM with nothing leaked (AddressSanitizer) and nothing hanging.
+ */
 #define _GNU_SOURCE
 #include "support.h"
 
@@ -38,8 +39,8 @@ void *__wrap_realloc(void *p, size_t n) { return fails() ? NULL : __real_realloc
 void *__wrap_aligned_alloc(size_t alignment, size_t n) { return fails() ? NULL : __real_aligned_alloc(alignment, n); }
 char *__wrap_strdup(const char *s) { return fails() ? NULL : __real_strdup(s); }
 
-/* Fail the 1st, 2nd, ... allocation of `attempt` until it gets through without meeting one. attempt() returns EES_ENOMEM, or
- * anything else when its outcome was right. */
+/* Fail the 1st, 2nd, ... allocation of `attempt` until it gets through without meeting one. attempt() returns
+ * EES_ENOMEM, or anything else when its outcome was right. */
 static void exhaust(int (*attempt)(void *argument), void *argument) {
     for (int good = 0; good < 2; good++)
         for (unsigned n = 1;; n++) {
@@ -212,7 +213,8 @@ static void test_list(void **state) {
     char path[256];
     snprintf(path, sizeof path, "%s", write_file("a.list", "b\nc\n", 4));
     for_good = false;
-    for (unsigned n = 1; n < 4; n++) { /* stdio allocates inside the C library, out of our reach: only ours are counted */
+    for (unsigned n = 1; n < 4;
+         n++) { /* stdio allocates inside the C library, out of our reach: only ours are counted */
         n_until_failure = n;
         int rc = read_list(path);
         assert_int_equal(rc, n_until_failure ? 0 : EES_ENOMEM);
@@ -245,9 +247,9 @@ static void test_tensors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mjpeg),   cmocka_unit_test(test_images), cmocka_unit_test(test_y4m_and_raw),
-        cmocka_unit_test(test_avi),     cmocka_unit_test(test_made_up), cmocka_unit_test(test_steady),
-        cmocka_unit_test(test_list),    cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_mjpeg), cmocka_unit_test(test_images),  cmocka_unit_test(test_y4m_and_raw),
+        cmocka_unit_test(test_avi),   cmocka_unit_test(test_made_up), cmocka_unit_test(test_steady),
+        cmocka_unit_test(test_list),  cmocka_unit_test(test_tensors),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

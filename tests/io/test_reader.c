@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The byte reader and its read queue: the same bytes through io_uring, pread and a pipe; io_uring refused in every way a
- * sandbox does it, at the start and midway; interruptions and short reads. */
+/* The byte reader and its read queue: the same bytes through io_uring, pread and a pipe; io_uring refused in every way
+ * a sandbox does it, at the start and midway; interruptions and short reads. */
 #define _GNU_SOURCE
 #include "support.h"
 
@@ -419,12 +419,14 @@ static void test_cut(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_file),     cmocka_unit_test(test_backend_names), cmocka_unit_test(test_seeks),
-        cmocka_unit_test(test_skip_far),       cmocka_unit_test(test_small_files),   cmocka_unit_test(test_setup_denied),
-        cmocka_unit_test(test_probe_denied),   cmocka_unit_test(test_enter_denied),  cmocka_unit_test(test_uring_demanded),
-        cmocka_unit_test(test_thread_gone),    cmocka_unit_test(test_pipes),         cmocka_unit_test(test_interrupted),
-        cmocka_unit_test(test_short_head),     cmocka_unit_test(test_io_error),      cmocka_unit_test(test_procfs),
-        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_whole_file),     cmocka_unit_test(test_backend_names),
+        cmocka_unit_test(test_seeks),          cmocka_unit_test(test_skip_far),
+        cmocka_unit_test(test_small_files),    cmocka_unit_test(test_setup_denied),
+        cmocka_unit_test(test_probe_denied),   cmocka_unit_test(test_enter_denied),
+        cmocka_unit_test(test_uring_demanded), cmocka_unit_test(test_thread_gone),
+        cmocka_unit_test(test_pipes),          cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_short_head),     cmocka_unit_test(test_io_error),
+        cmocka_unit_test(test_procfs),         cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, make_content, drop_content);
 }

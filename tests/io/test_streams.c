@@ -165,8 +165,8 @@ static void test_raw(void **state) {
 }
 
 static void test_raw_formats(void **state) {
-    static const char *const bad[] = {"", "rgb24", "rgb24:0x4", "rgb24:4x", "rgb24:4x4x", "rgb24:99999x4", "bgr24:4x4",
-                                      "rgb24:-4x4"};
+    static const char *const bad[] = {"",           "rgb24",         "rgb24:0x4", "rgb24:4x",
+                                      "rgb24:4x4x", "rgb24:99999x4", "bgr24:4x4", "rgb24:-4x4"};
     const char *path = write_file("x.raw", "abc", 3);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ees_source_options options = default_options();
@@ -366,12 +366,18 @@ static void test_stop_file(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_y4m_forms),        cmocka_unit_test(test_y4m_refused),
-        cmocka_unit_test(test_y4m_cut),          cmocka_unit_test(test_raw),
-        cmocka_unit_test(test_raw_formats),      cmocka_unit_test(test_options),
-        cmocka_unit_test(test_lists),            cmocka_unit_test(test_lists_refused),
-        cmocka_unit_test(test_fifo),             cmocka_unit_test(test_stop_from_thread),
-        cmocka_unit_test(test_stop_from_signal), cmocka_unit_test(test_stop_file),
+        cmocka_unit_test(test_y4m_forms),
+        cmocka_unit_test(test_y4m_refused),
+        cmocka_unit_test(test_y4m_cut),
+        cmocka_unit_test(test_raw),
+        cmocka_unit_test(test_raw_formats),
+        cmocka_unit_test(test_options),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_lists_refused),
+        cmocka_unit_test(test_fifo),
+        cmocka_unit_test(test_stop_from_thread),
+        cmocka_unit_test(test_stop_from_signal),
+        cmocka_unit_test(test_stop_file),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -14,7 +14,7 @@
 
 #include "eestream/tensors.h"
 
-#define A(text) "{\"a\":" text "}"
+#define A(text)        "{\"a\":" text "}"
 #define F32_2(offsets) "{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":" offsets "}"
 
 struct header_case {
@@ -44,7 +44,7 @@ static const struct header_case cases[] = {
     {A(F32_2("[0,8]")) "x", 8, "not valid JSON"},
     {"{\"a\":" F32_2("[0,8]") ",}", 8, "not valid JSON"},
     {"{\"a\xff\":" F32_2("[0,8]") "}", 8, "not valid JSON"},
-    {"{\"a\\u0000b\":" F32_2("[0,8]") "}", 8, "not valid JSON"}, /* stricter */
+    {"{\"a\\u0000b\":" F32_2("[0,8]") "}", 8, "not valid JSON"},             /* stricter */
     {"{\"a\":" F32_2("[0,8]") ",\"a\":" F32_2("[0,8]") "}", 8, "duplicate"}, /* stricter */
     {A("[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["), 8, "nests deeper"},
     /* refused: metadata */
@@ -170,8 +170,8 @@ static void test_limits(void **state) {
 
 /* Every single flipped bit of a small file: no crash, and what opens has sane tensors. */
 static void test_bit_flips(void **state) {
-    const char *json = "{\"__metadata__\":{\"k\":\"v\"},\"a\":" F32_2("[0,8]")
-                       ",\"b\":{\"dtype\":\"F16\",\"shape\":[3,1],\"data_offsets\":[8,14]}}";
+    const char *json = "{\"__metadata__\":{\"k\":\"v\"},\"a\":" F32_2(
+        "[0,8]") ",\"b\":{\"dtype\":\"F16\",\"shape\":[3,1],\"data_offsets\":[8,14]}}";
     struct bytes b = {0};
     unsigned n_opened = 0;
     put_model(&b, json, 14);
@@ -216,17 +216,16 @@ static void put_values(struct bytes *b) {
     put(b, (uint8_t[]){2, 0}, 2);
 }
 
-static const char values_json[] =
-    "{\"bool\":{\"dtype\":\"BOOL\",\"shape\":[2],\"data_offsets\":[46,48]},"
-    "\"u8\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[45,46]},"
-    "\"i8\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[44,45]},"
-    "\"i16\":{\"dtype\":\"I16\",\"shape\":[1],\"data_offsets\":[42,44]},"
-    "\"i32\":{\"dtype\":\"I32\",\"shape\":[],\"data_offsets\":[38,42]},"
-    "\"i64\":{\"dtype\":\"I64\",\"shape\":[1,1],\"data_offsets\":[30,38]},"
-    "\"f64\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[22,30]},"
-    "\"bf16\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[18,22]},"
-    "\"f16\":{\"dtype\":\"F16\",\"shape\":[5],\"data_offsets\":[8,18]},"
-    "\"f32\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
+static const char values_json[] = "{\"bool\":{\"dtype\":\"BOOL\",\"shape\":[2],\"data_offsets\":[46,48]},"
+                                  "\"u8\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[45,46]},"
+                                  "\"i8\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[44,45]},"
+                                  "\"i16\":{\"dtype\":\"I16\",\"shape\":[1],\"data_offsets\":[42,44]},"
+                                  "\"i32\":{\"dtype\":\"I32\",\"shape\":[],\"data_offsets\":[38,42]},"
+                                  "\"i64\":{\"dtype\":\"I64\",\"shape\":[1,1],\"data_offsets\":[30,38]},"
+                                  "\"f64\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[22,30]},"
+                                  "\"bf16\":{\"dtype\":\"BF16\",\"shape\":[2],\"data_offsets\":[18,22]},"
+                                  "\"f16\":{\"dtype\":\"F16\",\"shape\":[5],\"data_offsets\":[8,18]},"
+                                  "\"f32\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
 
 static void check_values(const ees_tensors *t) {
     assert_int_equal(ees_tensors_count(t), 10);
@@ -348,11 +347,9 @@ static void test_json_collection(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_headers),       cmocka_unit_test(test_header_length),
-        cmocka_unit_test(test_limits),        cmocka_unit_test(test_bit_flips),
-        cmocka_unit_test(test_values),        cmocka_unit_test(test_large_widened),
-        cmocka_unit_test(test_files),         cmocka_unit_test(test_cut_while_open),
-        cmocka_unit_test(test_json_collection),
+        cmocka_unit_test(test_headers),   cmocka_unit_test(test_header_length),  cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_bit_flips), cmocka_unit_test(test_values),         cmocka_unit_test(test_large_widened),
+        cmocka_unit_test(test_files),     cmocka_unit_test(test_cut_while_open), cmocka_unit_test(test_json_collection),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
