@@ -148,16 +148,8 @@ static int collect_to_structure(ees_source *s, struct ees__frame_buf *buf, ees_e
     }
 }
 
-/* Go to the next structure from byte `from` on; `chunk` is what could not be believed. */
-static int resync(ees_source *s, const struct ees__avi_chunk *chunk, uint64_t from, struct ees__frame_buf *buf,
-                  ees_error *err) {
-    int rc = EES_EOF;
-    if (ees__reader_can_seek(s->reader)) {
-        ees__reader_seek(s->reader, from);
-        rc = collect_to_structure(s, buf, err);
-    }
-    if (rc != EES_EOF)
-        return rc;
+/* Nothing is left to go on with after `chunk`, which could not be believed: the end, or the error that says where. */
+static int break_off(const ees_source *s, const struct ees__avi_chunk *chunk, ees_error *err) {
     if (frames_are_over(s->state, chunk->at))
         return EES_EOF;
     if (!ees__avi_is_fourcc(chunk->fourcc))
@@ -165,6 +157,17 @@ static int resync(ees_source *s, const struct ees__avi_chunk *chunk, uint64_t fr
                         (unsigned long long)chunk->at);
     return EES_FAIL(err, EES_ESOURCE, "%s: chunk '%s' at byte %llu claims %u bytes, the file breaks off before",
                     s->name, ees__avi_name(chunk->fourcc).text, (unsigned long long)chunk->at, chunk->size);
+}
+
+/* Go to the next structure from byte `from` on, past what follows `chunk`. */
+static int resync(ees_source *s, const struct ees__avi_chunk *chunk, uint64_t from, struct ees__frame_buf *buf,
+                  ees_error *err) {
+    int rc = EES_EOF;
+    if (ees__reader_can_seek(s->reader)) {
+        ees__reader_seek(s->reader, from);
+        rc = collect_to_structure(s, buf, err);
+    }
+    return rc == EES_EOF ? break_off(s, chunk, err) : rc;
 }
 
 /* ---- frames ---- */
@@ -238,21 +241,39 @@ static int read_payload(ees_source *s, const struct ees__avi_chunk *chunk, struc
                     (unsigned long long)at, chunk->size, (unsigned long long)chunk->at);
 }
 
+/* Read the frame at `chunk` by its size and go on to byte `next`. */
+static int read_sized(ees_source *s, const struct ees__avi_chunk *chunk, uint64_t next, struct ees__frame_buf *buf,
+                      ees_error *err) {
+    ees__reader_seek(s->reader, chunk->at + HEADER);
+    EES_TRY(read_payload(s, chunk, buf, err));
+    ees__reader_seek(s->reader, next);
+    return 0;
+}
+
+/* Read the frame at `chunk`, whose size is in doubt, by looking for its end. Where none is to be found its size is all
+ * there is, as long as the file has so many bytes: it is what follows the frame that is damaged. */
+static int read_unsized(ees_source *s, const struct ees__avi_chunk *chunk, struct ees__frame_buf *buf, ees_error *err) {
+    ees__reader_seek(s->reader, chunk->at + HEADER);
+    int rc = collect_to_structure(s, buf, err);
+    if (rc != EES_EOF)
+        return rc;
+    if (!fits_file(s, chunk->at, chunk->size))
+        return break_off(s, chunk, err);
+    buf->n = 0;
+    buf->error.code = 0;
+    return read_sized(s, chunk, ees__avi_chunk_end(chunk), buf, err);
+}
+
 /* Read the frame at `chunk`, whose header is behind us, and stand at the chunk after it. */
 static int read_frame(ees_source *s, const struct ees__avi_chunk *chunk, struct ees__frame_buf *buf, ees_error *err) {
-    uint64_t begin = chunk->at + HEADER, next = 0;
+    uint64_t next = 0;
     buf->n = 0;
     if (!ees__reader_can_seek(s->reader)) {
         EES_TRY(read_payload(s, chunk, buf, err));
         return ees__reader_skip(s->reader, chunk->size & 1, err);
     }
     EES_TRY(find_next_chunk(s, chunk, &next, err));
-    if (next == 0)
-        return resync(s, chunk, begin, buf, err);
-    ees__reader_seek(s->reader, begin);
-    EES_TRY(read_payload(s, chunk, buf, err));
-    ees__reader_seek(s->reader, next);
-    return 0;
+    return next ? read_sized(s, chunk, next, buf, err) : read_unsized(s, chunk, buf, err);
 }
 
 /* ---- the walk ---- */

@@ -372,6 +372,60 @@ static void test_garbage_between(void **state) {
     drop_avi(&a);
 }
 
+/* After damage the walk goes on at a list or a RIFF as well as at a frame. */
+static void test_structures_found_again(void **state) {
+    for (int riff = 0; riff < 2; riff++) {
+        struct avi a;
+        begin_avi(&a, "MJPG", false);
+        put_frame(&a, "00dc", 1, 100);
+        put_chunk(&a.b, "\1\2\3\4", "this is no chunk", 16);
+        if (riff)
+            begin_list(&a.b, "RIFF", "AVIX");
+        begin_list(&a.b, "LIST", riff ? "movi" : "rec ");
+        put_chunk(&a.b, "01wb", "sound", 5);
+        put_frame(&a, "00dc", 2, 100);
+        end_avi(&a, true);
+        struct summary got = read_avi(&a, EES_IO_AUTO);
+        assert_int_equal(got.rc, EES_EOF);
+        assert_int_equal(got.n_frames, 2);
+        drop_avi(&a);
+    }
+}
+
+/* Where nothing is found any more, the byte is named, after the frames before it. */
+static void test_broken_off(void **state) {
+    char word[64];
+    struct avi a;
+    begin_avi(&a, "MJPG", false);
+    put_even_frame(&a, "00dc", 1, 100);
+    put_even_frame(&a, "00dc", 2, 100);
+    snprintf(word, sizeof word, "no chunk at byte %zu", a.b.n);
+    put_zeros(&a.b, 3000);
+    end_avi(&a, false);
+    struct summary got = read_avi(&a, EES_IO_AUTO);
+    assert_int_equal(got.rc, EES_ESOURCE);
+    assert_non_null(strstr(got.error.message, word));
+    assert_int_equal(got.n_frames, 2);
+    assert_true(got.hash == a.expected.hash);
+    drop_avi(&a);
+}
+
+/* Without a rate of the stream the main header's time of a frame counts; without either, the options. */
+static void test_no_rate(void **state) {
+    for (int both = 0; both < 2; both++) {
+        struct avi a;
+        make_plain(&a, true);
+        uint8_t *vids = memmem(a.b.data, a.b.n, "vidsMJPG", 8), *avih = memmem(a.b.data, a.b.n, "avih", 4);
+        memset(vids + 20, 0, 8);
+        if (both)
+            memset(avih + 8, 0, 4);
+        struct summary got = read_avi(&a, EES_IO_AUTO);
+        check_all(&a, &got, EES_EOF);
+        assert_int_equal(got.last_ns, both ? (int64_t)(N_FRAMES - 1) * 1000000000 / 30 : (N_FRAMES - 1) * 33367000);
+        drop_avi(&a);
+    }
+}
+
 static void test_zeros_behind(void **state) {
     struct avi a;
     make_plain(&a, true);
@@ -508,6 +562,9 @@ int main(void) {
         cmocka_unit_test(test_lying_list_sizes),
         cmocka_unit_test(test_lying_other_chunk),
         cmocka_unit_test(test_garbage_between),
+        cmocka_unit_test(test_structures_found_again),
+        cmocka_unit_test(test_broken_off),
+        cmocka_unit_test(test_no_rate),
         cmocka_unit_test(test_zeros_behind),
         cmocka_unit_test(test_index_lies),
         cmocka_unit_test(test_frame_limit),

@@ -257,6 +257,42 @@ static void test_enter_denied(void **state) {
             check_denied(SYS_io_uring_enter, errors[e], after[i], "io_uring");
 }
 
+/* The ring dies while one request (on a silent pipe) cannot come back: its buffer is given up, the others are read. */
+static void run_lost_request(void) {
+    struct ees__readq *q;
+    int ends[2], fd = open(big_path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || pipe(ends) < 0 || ees__readq_open(EES_IO_URING, 3, &q, NULL) < 0)
+        _exit(77);
+    ees__readq_start_block(q, 0, ends[0], 0, 100000);
+    ees__readq_start_block(q, 1, fd, 0, 100000);
+    const uint8_t *lost = ees__readq_data(q, 0);
+    deny(SYS_io_uring_enter, ENOSYS);
+    ees__readq_start_block(q, 2, fd, 100000, 100000); /* notices */
+    if (ees__readq_uses_uring(q))
+        _exit(2);
+    if (ees__readq_wait(q, 1) != 100000 || memcmp(ees__readq_data(q, 1), content, 100000) != 0)
+        _exit(3);
+    if (ees__readq_wait(q, 2) != 100000 || memcmp(ees__readq_data(q, 2), content + 100000, 100000) != 0)
+        _exit(4);
+    if (ees__readq_data(q, 0) == lost)
+        _exit(5);
+    if (ees__readq_wait(q, 0) != -ESPIPE) /* the system call behind it is pread */
+        _exit(6);
+    ees__readq_close(q);
+    _exit(0);
+}
+
+static void test_lost_request(void **state) {
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        run_lost_request();
+    int rc = wait_child(pid);
+    if (rc == 77)
+        skip();
+    assert_int_equal(rc, 0);
+}
+
 /* Asked for by name, a refused io_uring is an error. */
 static void test_uring_demanded(void **state) {
     pid_t pid = fork();
@@ -419,14 +455,23 @@ static void test_cut(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole_file),     cmocka_unit_test(test_backend_names),
-        cmocka_unit_test(test_seeks),          cmocka_unit_test(test_skip_far),
-        cmocka_unit_test(test_small_files),    cmocka_unit_test(test_setup_denied),
-        cmocka_unit_test(test_probe_denied),   cmocka_unit_test(test_enter_denied),
-        cmocka_unit_test(test_uring_demanded), cmocka_unit_test(test_thread_gone),
-        cmocka_unit_test(test_pipes),          cmocka_unit_test(test_interrupted),
-        cmocka_unit_test(test_short_head),     cmocka_unit_test(test_io_error),
-        cmocka_unit_test(test_procfs),         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_whole_file),
+        cmocka_unit_test(test_backend_names),
+        cmocka_unit_test(test_seeks),
+        cmocka_unit_test(test_skip_far),
+        cmocka_unit_test(test_small_files),
+        cmocka_unit_test(test_setup_denied),
+        cmocka_unit_test(test_probe_denied),
+        cmocka_unit_test(test_enter_denied),
+        cmocka_unit_test(test_uring_demanded),
+        cmocka_unit_test(test_lost_request),
+        cmocka_unit_test(test_thread_gone),
+        cmocka_unit_test(test_pipes),
+        cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_short_head),
+        cmocka_unit_test(test_io_error),
+        cmocka_unit_test(test_procfs),
+        cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, make_content, drop_content);
 }
