@@ -63,6 +63,9 @@ function(ees_test name)
   target_link_libraries(${name} PRIVATE ${objects} PkgConfig::CMOCKA ${arg_LIBS} m ${CMAKE_DL_LIBS})
   target_compile_definitions(${name} PRIVATE EES_SHARED_DATA="${PROJECT_SOURCE_DIR}/../shared/data"
                              EES_PROJECT_DIR="${PROJECT_SOURCE_DIR}" EES_BUILD_DIR="${PROJECT_BINARY_DIR}")
+  if(CMAKE_CROSSCOMPILING) # instructions are emulated: their time means nothing
+    target_compile_definitions(${name} PRIVATE EES_EMULATED)
+  endif()
   add_test(NAME ${name} COMMAND ${name} ${arg_ARGS})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}" SKIP_RETURN_CODE 77)
   add_dependencies(tests_built ${name})
