@@ -31,10 +31,9 @@ def test_bytes_do_not_depend_on_workers_or_plan(workers, plan, mjpeg, expected):
         assert timeless(done) == expected
 
 
-@pytest.mark.parametrize("args", [["--slots", "9"], ["--slots", "64"], ["--no-pin"], ["--workers", "8", "--slots", "9"]])
+@pytest.mark.parametrize("args", [["--workers", "2", "--slots", "3"], ["--workers", "8", "--slots", "9"],
+                                  ["--slots", "64"], ["--no-pin"]])
 def test_bytes_do_not_depend_on_slots_or_pinning(args, mjpeg, expected):
-    if args == ["--slots", "9"]:
-        args = ["--slots", "9", "--workers", "2"]
     assert timeless(run("run", mjpeg, "-q", "--logits", *args)) == expected
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """SIGINT and SIGTERM: the first drains, the second leaves at once."""
+import fcntl
 import json
 import os
 import random
@@ -15,8 +16,8 @@ LONGEST_S = 20 if SANITIZED else 2
 
 
 def start(*args, **kwargs):
-    return subprocess.Popen([COMMAND, *map(str, args)], stderr=subprocess.PIPE, stdin=kwargs.pop("stdin", subprocess.DEVNULL),
-                            **kwargs)
+    kwargs.setdefault("stdin", subprocess.DEVNULL)
+    return subprocess.Popen([COMMAND, *map(str, args)], stderr=subprocess.PIPE, **kwargs)
 
 
 def stop(process, number=signal.SIGINT):
@@ -43,8 +44,8 @@ def check_lines(path, summary):
 
 def test_interrupt_at_random_moments_drains(clip, tmp_path):
     rng = random.Random(7)
-    stopped = 0
-    for i in range(25):
+    stopped, tries = 0, 6 if SANITIZED else 25
+    for i in range(tries):
         out = tmp_path / f"{i}.jsonl"
         process = start("run", *[clip] * 40, "-o", out, "--workers", rng.randint(1, 4))
         deadline = time.monotonic() + 30
@@ -57,7 +58,7 @@ def test_interrupt_at_random_moments_drains(clip, tmp_path):
         stopped += process.returncode == 130
         assert took < LONGEST_S
         check_lines(out, err)
-    assert stopped >= 20
+    assert stopped >= tries * 0.8
 
 
 def test_interrupt_while_starting(clip, tmp_path):
@@ -94,8 +95,9 @@ def test_second_signal_leaves_at_once(clip, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     keep_open = os.open(fifo, os.O_RDWR)
+    fcntl.fcntl(keep_open, 1031, 4096)  # F_SETPIPE_SZ: a few lines fill it
     process = start("run", *[clip] * 40, "-q", "-o", fifo, "--logits")
-    time.sleep(1)
+    time.sleep(5 if SANITIZED else 1)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert process.poll() is None

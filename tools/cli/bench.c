@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* `eestream bench`: one worker, replicas and the planned pipeline, each with and without early exits, alternating round
- * by round in one process so that a drift of the machine meets all of them. Frames are in memory before the clock starts;
- * decoding and preprocessing are inside. */
+ * by round in one process so that a drift of the machine meets all of them. Frames are in memory before the clock
+ * starts; decoding and preprocessing are inside. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 #include "tools/cli/verbs.h"
 
 #define STORED_FRAMES 256
-#define MIN_FRAMES 24
+#define MIN_FRAMES    24
 
 /* ---- One repetition ------------------------------------------------------------------------------------ */
 
@@ -66,8 +66,8 @@ static int run_rep(const struct bench *b, struct bench_config *c, size_t round, 
     CLI_TRY(stream_frames(b, c, c->n_frames, c->latencies_ns + c->n_latencies, err));
     double wall_s = (double)(now_ns() - start_ns) * 1e-9;
     c->n_latencies += c->n_frames;
-    c->reps[round] = (struct bench_rep){
-        .wall_s = wall_s, .fps = (double)c->n_frames / wall_s, .cpu_s = cpu_seconds() - cpu_s};
+    c->reps[round] =
+        (struct bench_rep){.wall_s = wall_s, .fps = (double)c->n_frames / wall_s, .cpu_s = cpu_seconds() - cpu_s};
     add_stats(c, &before, wall_s);
     return 0;
 }
@@ -131,8 +131,8 @@ static int warm_up(const struct bench *b, struct bench_config *c, size_t n, doub
     return rc;
 }
 
-/* Replicas with exits come first: their speed sets the length of a repetition, and the exits a model with its own policy
- * takes set the mix that its plan is made for. */
+/* Replicas with exits come first: their speed sets the length of a repetition, and the exits a model with its own
+ * policy takes set the mix that its plan is made for. */
 static int open_reference(const struct bench *b, struct bench_model *m, size_t *n_frames, ees_error *err) {
     static ees_stats stats;
     bool exits = m->info->n_exits > 0;

@@ -99,8 +99,8 @@ static void print_machine(FILE *f, const struct bench *b) {
     fprintf(f, "eestream %s, %.*s\n", ees_version(), (int)strcspn(info, "\n"), info);
     fprintf(f, "machine: %s, %u of %u cores allowed%s%s, load %.2f before\n", cpu, allowed_cores(), online_cores(),
             governor[0] ? ", governor " : "", governor, b->load_before);
-    fprintf(f, "input: %s, %zu frames in memory; %u rounds, configurations alternating\n", b->o->bench_input, b->n_frames,
-            b->o->n_reps);
+    fprintf(f, "input: %s, %zu frames in memory; %u rounds, configurations alternating\n", b->o->bench_input,
+            b->n_frames, b->o->n_reps);
 }
 
 static void print_ratio(FILE *f, const struct bench_config *a, const struct bench_config *b, size_t n) {
@@ -166,8 +166,9 @@ static void print_winner(FILE *f, const struct bench_model *m, size_t n) {
                 replicas->name, r.median, r.min, r.max);
     double spread = worst_spread(m, n);
     if (spread > BUSY_SPREAD)
-        fprintf(f, "warning: fps of one configuration spread by %.0f %% (sd/median): the machine was busy, measure again\n",
-                100 * spread);
+        fprintf(
+            f, "warning: fps of one configuration spread by %.0f %% (sd/median): the machine was busy, measure again\n",
+            100 * spread);
 }
 
 static void print_markdown(FILE *f, const struct bench *b) {
@@ -177,11 +178,14 @@ static void print_markdown(FILE *f, const struct bench *b) {
         const struct bench_model *m = &b->models[i];
         fprintf(f, "\n## %s%s, kernels %s\nexits: %s\n\n", m->info->name, m->arch ? " (random weights)" : "",
                 m->info->kernels,
-                m->mix.exits             ? m->mix.description
+                m->mix.exits           ? m->mix.description
                 : m->info->n_exits > 0 ? "decided by the model's policy"
-                                         : "the model has none");
-        fprintf(f, "| configuration | fps median | min | max | sd | p50 ms | p90 | p99 | p99.9 | CPU s | x %s | x no exits |\n"
-                   "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n", reference(m)->name);
+                                       : "the model has none");
+        fprintf(
+            f,
+            "| configuration | fps median | min | max | sd | p50 ms | p90 | p99 | p99.9 | CPU s | x %s | x no exits |\n"
+            "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+            reference(m)->name);
         for (unsigned c = 0; c < m->n_configs; c++)
             print_row(f, m, &m->configs[c], n);
         fputc('\n', f);
@@ -199,17 +203,18 @@ static void print_markdown(FILE *f, const struct bench *b) {
 
 static void print_csv(FILE *f, const struct bench *b) {
     size_t n = b->o->n_reps;
-    fprintf(f, "model,configuration,exits,plan,workers,slots,frames,rounds,fps_median,fps_min,fps_max,fps_sd,p50_ms,p90_ms,"
-               "p99_ms,p999_ms,cpu_s,ratio_replicas,ratio_no_exits\n");
+    fprintf(
+        f, "model,configuration,exits,plan,workers,slots,frames,rounds,fps_median,fps_min,fps_max,fps_sd,p50_ms,p90_ms,"
+           "p99_ms,p999_ms,cpu_s,ratio_replicas,ratio_no_exits\n");
     for (size_t i = 0; i < b->n_models; i++)
         for (unsigned k = 0; k < b->models[i].n_configs; k++) {
             const struct bench_model *m = &b->models[i];
             const struct bench_config *c = &m->configs[k], *plain = same_without_exits(m, c);
             struct spread fps = fps_of(c, n);
-            fprintf(f, "%s,%s,%d,\"%s\",%u,%u,%zu,%zu,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.4f,", m->info->name,
-                    c->name, c->exits, c->plan, c->stats.n_workers, c->stats.n_slots, c->n_frames, n, fps.median, fps.min,
-                    fps.max, fps.sd, latency_ms(c, 0.5), latency_ms(c, 0.9), latency_ms(c, 0.99), latency_ms(c, 0.999),
-                    cpu_of(c, n).median, ratio_of(c, reference(m), n).median);
+            fprintf(f, "%s,%s,%d,\"%s\",%u,%u,%zu,%zu,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.4f,",
+                    m->info->name, c->name, c->exits, c->plan, c->stats.n_workers, c->stats.n_slots, c->n_frames, n,
+                    fps.median, fps.min, fps.max, fps.sd, latency_ms(c, 0.5), latency_ms(c, 0.9), latency_ms(c, 0.99),
+                    latency_ms(c, 0.999), cpu_of(c, n).median, ratio_of(c, reference(m), n).median);
             if (plain)
                 fprintf(f, "%.4f", ratio_of(c, plain, n).median);
             fputc('\n', f);
@@ -239,8 +244,8 @@ static json_t *config_json(const struct bench_model *m, const struct bench_confi
                           c->name, "exits", (int)c->exits, "plan", c->plan, "slots", (int)c->stats.n_slots, "frames",
                           (int)c->n_frames, "fps", spread_json(fps_of(c, n)), "latency_ms", "p50", latency_ms(c, 0.5),
                           "p90", latency_ms(c, 0.9), "p99", latency_ms(c, 0.99), "p99.9", latency_ms(c, 0.999),
-                          "ratio_replicas", spread_json(ratio_of(c, reference(m), n)), "workers", busy, "queues", queues,
-                          "by_exit", exits, "reps", reps);
+                          "ratio_replicas", spread_json(ratio_of(c, reference(m), n)), "workers", busy, "queues",
+                          queues, "by_exit", exits, "reps", reps);
     if (same_without_exits(m, c))
         json_object_set_new(o, "ratio_no_exits", spread_json(ratio_of(c, same_without_exits(m, c), n)));
     return o;
@@ -256,8 +261,8 @@ static json_t *units_json(const struct bench_model *m) {
                 json_object_set_new(times, m->configs[i].name,
                                     json_real((double)unit->total_ns * 1e-6 / (double)unit->n_runs));
         }
-        json_array_append_new(units, json_pack("{s:s, s:o}", "name", ees_model_get_unit(m->model, u)->name, "mean_ms",
-                                               times));
+        json_array_append_new(units,
+                              json_pack("{s:s, s:o}", "name", ees_model_get_unit(m->model, u)->name, "mean_ms", times));
     }
     return units;
 }
@@ -283,11 +288,11 @@ static json_t *bench_json(const struct bench *b) {
     json_t *models = json_array();
     for (size_t i = 0; i < b->n_models; i++)
         json_array_append_new(models, model_json(b, &b->models[i]));
-    return json_pack("{s:i, s:s, s:s, s:s, s:i, s:i, s:s, s:f, s:s, s:i, s:i, s:f, s:o}", "v", 1, "version", ees_version(),
-                     "build", info, "cpu", cpu, "cores_allowed", (int)allowed_cores(), "cores_online",
+    return json_pack("{s:i, s:s, s:s, s:s, s:i, s:i, s:s, s:f, s:s, s:i, s:i, s:f, s:o}", "v", 1, "version",
+                     ees_version(), "build", info, "cpu", cpu, "cores_allowed", (int)allowed_cores(), "cores_online",
                      (int)online_cores(), "governor", governor, "load_before", b->load_before, "input",
-                     b->o->bench_input, "frames_in_memory", (int)b->n_frames, "rounds", (int)b->o->n_reps, "max_rss_mib",
-                     (double)max_rss_bytes() / (1 << 20), "models", models);
+                     b->o->bench_input, "frames_in_memory", (int)b->n_frames, "rounds", (int)b->o->n_reps,
+                     "max_rss_mib", (double)max_rss_bytes() / (1 << 20), "models", models);
 }
 
 /* ---- Out ----------------------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* `eestream demo`: the embedded model on the embedded clip, once for show, then with exits and at full depth in turn. */
+/* `eestream demo`: the embedded model on the embedded clip, once for show, then with exits and at full depth in turn.
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
@@ -13,8 +14,8 @@
 #include "tools/cli/summary.h"
 #include "tools/cli/verbs.h"
 
-#define N_ROUNDS 5
-#define ROUND_S 0.4     /* a timed pass streams the clip until it takes about this long */
+#define N_ROUNDS    5
+#define ROUND_S     0.4 /* a timed pass streams the clip until it takes about this long */
 #define MAX_REPEATS 64
 
 extern const char cli_demo_clip[] __attribute__((visibility("hidden")));
@@ -32,7 +33,7 @@ struct demo {
     ees_profile profile;
     double exit_share[EES_MAX_EXITS + 1];
     bool mix_known, interrupted;
-    size_t n_repeats; /* of the clip in one pass */
+    size_t n_repeats;        /* of the clip in one pass */
     double fps[2][N_ROUNDS]; /* [0] full depth, [1] with exits */
 };
 
@@ -150,8 +151,9 @@ static int run_rounds(struct demo *d, struct pass *full, struct pass *with_exits
 
 static void print_speed(FILE *out, const char *name, const struct pass *p, const double *fps) {
     struct spread s = spread_of(fps, N_ROUNDS);
-    fprintf(out, "  %-12s %9.1f fps (%.1f to %.1f), accuracy %.2f %%, mean depth %.2f of %u blocks\n", name, s.median, s.min,
-            s.max, 100 * summary_accuracy(&p->summary), summary_mean_block(&p->summary), p->summary.info->n_blocks);
+    fprintf(out, "  %-12s %9.1f fps (%.1f to %.1f), accuracy %.2f %%, mean depth %.2f of %u blocks\n", name, s.median,
+            s.min, s.max, 100 * summary_accuracy(&p->summary), summary_mean_block(&p->summary),
+            p->summary.info->n_blocks);
 }
 
 static void report(const struct demo *d, const struct pass *full, const struct pass *with_exits) {
@@ -160,7 +162,8 @@ static void report(const struct demo *d, const struct pass *full, const struct p
         ratio[i] = d->fps[1][i] / d->fps[0][i];
     struct spread s = spread_of(ratio, N_ROUNDS);
     printf("%llu frames a round (the clip %zu times), %u workers, kernels %s, plan %s\n",
-           (unsigned long long)summary_answered(&with_exits->summary), d->n_repeats, with_exits->summary.stats.n_workers, d->info->kernels, with_exits->summary.plan);
+           (unsigned long long)summary_answered(&with_exits->summary), d->n_repeats,
+           with_exits->summary.stats.n_workers, d->info->kernels, with_exits->summary.plan);
     summary_print_exits(stdout, &with_exits->summary);
     printf("\n%d rounds each, in turn:\n", N_ROUNDS);
     print_speed(stdout, "with exits", with_exits, d->fps[1]);
@@ -182,8 +185,8 @@ static int demo(struct demo *d, ees_error *err) {
     }
     CLI_TRY(options_open_model(d->o, NULL, &d->model, err));
     d->info = ees_model_get_info(d->model);
-    CLI_TRY(truth_parse(&d->truth, "demo truth", cli_demo_truth, (size_t)(cli_demo_truth_end - cli_demo_truth), d->model,
-                        err));
+    CLI_TRY(truth_parse(&d->truth, "demo truth", cli_demo_truth, (size_t)(cli_demo_truth_end - cli_demo_truth),
+                        d->model, err));
     CLI_TRY(open_clip(d, err));
     CLI_TRY(ees_profile_measure(d->model, NULL, 0, &d->profile, err));
     CLI_TRY(run_shown(d, &shown, err));

@@ -34,16 +34,25 @@ int cli_hint(ees_error *err, const char *format, ...) {
 
 enum exit_code exit_code_of(int code) {
     switch (code) {
-    case EES_OK: return EXIT_DONE;
-    case EES_EINVAL: return EXIT_USAGE;
+    case EES_OK:
+        return EXIT_DONE;
+    case EES_EINVAL:
+        return EXIT_USAGE;
     case EES_ESOURCE:
-    case EES_EDAMAGED: return EXIT_SOURCE;
-    case EES_EMODEL: return EXIT_MODEL;
-    case EES_EOUTPUT: return EXIT_OUTPUT;
-    case EES_EUNSUPPORTED: return EXIT_USAGE;
-    case EES_ESTALLED: return EXIT_STALLED;
-    case EES_ECANCELED: return EXIT_INTERRUPTED;
-    default: return EXIT_INTERNAL;
+    case EES_EDAMAGED:
+        return EXIT_SOURCE;
+    case EES_EMODEL:
+        return EXIT_MODEL;
+    case EES_EOUTPUT:
+        return EXIT_OUTPUT;
+    case EES_EUNSUPPORTED:
+        return EXIT_USAGE;
+    case EES_ESTALLED:
+        return EXIT_STALLED;
+    case EES_ECANCELED:
+        return EXIT_INTERRUPTED;
+    default:
+        return EXIT_INTERNAL;
     }
 }
 

@@ -21,8 +21,8 @@ enum exit_code {
 };
 
 #define CLI_STR_(x) #x
-#define CLI_STR(x) CLI_STR_(x)
-#define CLI_HERE EES_SOURCE_FILE ":" CLI_STR(__LINE__)
+#define CLI_STR(x)  CLI_STR_(x)
+#define CLI_HERE    EES_SOURCE_FILE ":" CLI_STR(__LINE__)
 
 /* Store the first failure in `err` (not NULL) and return `code`. `os_errno` not 0: its text is appended. */
 __attribute__((format(printf, 5, 6))) int cli_fail_at(ees_error *err, int code, int os_errno, const char *where,
@@ -30,13 +30,13 @@ __attribute__((format(printf, 5, 6))) int cli_fail_at(ees_error *err, int code, 
 /* Add what to do about it. Returns err->code. */
 __attribute__((format(printf, 2, 3))) int cli_hint(ees_error *err, const char *format, ...);
 
-#define CLI_FAIL(err, code, ...) cli_fail_at((err), (code), 0, CLI_HERE, __VA_ARGS__)
+#define CLI_FAIL(err, code, ...)              cli_fail_at((err), (code), 0, CLI_HERE, __VA_ARGS__)
 #define CLI_FAIL_OS(err, code, os_errno, ...) cli_fail_at((err), (code), (os_errno), CLI_HERE, __VA_ARGS__)
-#define CLI_TRY(expr)             \
-    do {                          \
-        int cli_try_rc_ = (expr); \
-        if (cli_try_rc_ < 0)      \
-            return cli_try_rc_;   \
+#define CLI_TRY(expr)                                                                                                  \
+    do {                                                                                                               \
+        int cli_try_rc_ = (expr);                                                                                      \
+        if (cli_try_rc_ < 0)                                                                                           \
+            return cli_try_rc_;                                                                                        \
     } while (0)
 
 /* The exit code for a library code. Damaged frames never end a run, so EES_EDAMAGED here is a source's. */

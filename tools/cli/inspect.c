@@ -46,9 +46,9 @@ static json_t *units_json(const ees_model *model, const ees_model_info *m) {
     json_t *units = json_array();
     for (unsigned u = 0; u < m->n_units; u++) {
         const ees_unit_info *unit = ees_model_get_unit(model, u);
-        json_array_append_new(units, json_pack("{s:s, s:i, s:i, s:f, s:I}", "name", unit->name, "block", (int)unit->block,
-                                               "exit", unit->exit_idx, "flops", unit->flops, "weights_bytes",
-                                               (json_int_t)unit->weights_bytes));
+        json_array_append_new(units, json_pack("{s:s, s:i, s:i, s:f, s:I}", "name", unit->name, "block",
+                                               (int)unit->block, "exit", unit->exit_idx, "flops", unit->flops,
+                                               "weights_bytes", (json_int_t)unit->weights_bytes));
     }
     return units;
 }
@@ -56,8 +56,8 @@ static json_t *units_json(const ees_model *model, const ees_model_info *m) {
 static json_t *model_json(const ees_model *model, const ees_model_info *m, const ees_policy_options *policy) {
     json_t *exits = json_array(), *thresholds = json_array();
     for (unsigned e = 0; e < m->n_exits; e++)
-        json_array_append_new(exits, json_pack("{s:i, s:s}", "after_block", (int)m->exits[e].after_block, "head",
-                                               m->exits[e].head));
+        json_array_append_new(
+            exits, json_pack("{s:i, s:s}", "after_block", (int)m->exits[e].after_block, "head", m->exits[e].head));
     for (unsigned i = 0; i < policy->n_thresholds; i++)
         json_array_append_new(thresholds, json_real((double)policy->thresholds[i]));
     return json_pack("{s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I, s:I, s:I, s:I, "

@@ -9,7 +9,8 @@ int mix_open(struct replay *r, const struct options *o, const ees_model_info *in
     if (o->replay_run && !o->replay_path)
         return CLI_FAIL(err, EES_EINVAL, "--replay-run %s needs --replay-exits FILE", o->replay_run);
     if (o->exit_share.n && o->exit_share.n != info->n_exits + 1)
-        return CLI_FAIL(err, EES_EINVAL, "--exit-share has %u numbers, the model needs %u: one per exit, the final one last",
+        return CLI_FAIL(err, EES_EINVAL,
+                        "--exit-share has %u numbers, the model needs %u: one per exit, the final one last",
                         o->exit_share.n, info->n_exits + 1);
     if (o->exit_share.n)
         return replay_from_share(r, o->exit_share.values, info->n_exits, err);

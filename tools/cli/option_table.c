@@ -2,11 +2,12 @@
 /* Every option of every verb, declared once: parsing, defaults, help and error messages are read from here. */
 #include "tools/cli/option_table.h"
 
-#define AT(field) offsetof(struct options, field)
-#define MODEL_VERBS (VERB_RUN | VERB_BENCH | VERB_PLAN | VERB_INSPECT | VERB_VERIFY | VERB_DEMO)
+#define AT(field)    offsetof(struct options, field)
+#define MODEL_VERBS  (VERB_RUN | VERB_BENCH | VERB_PLAN | VERB_INSPECT | VERB_VERIFY | VERB_DEMO)
 #define ENGINE_VERBS (VERB_RUN | VERB_BENCH | VERB_DEMO)
-#define ALL_VERBS (MODEL_VERBS | VERB_DOCTOR)
+#define ALL_VERBS    (MODEL_VERBS | VERB_DOCTOR)
 
+/* clang-format off */
 const struct option_row option_table[] = {
     {.section = "Model"},
     {.name = "model", .verbs = VERB_RUN | VERB_BENCH | VERB_PLAN, .kind = OPTION_TEXT, .target = AT(model_dir),
@@ -105,4 +106,5 @@ const struct option_row option_table[] = {
     {.name = "help", .short_name = 'h', .verbs = ALL_VERBS, .kind = OPTION_FLAG, .target = AT(help),
      .help = "this list"},
 };
+/* clang-format on */
 const size_t option_table_length = sizeof option_table / sizeof option_table[0];

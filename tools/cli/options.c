@@ -124,16 +124,22 @@ static int parse_choice(const struct option_row *row, const char *text, int *out
 static int set_value(struct options *o, const struct option_row *row, const char *text, ees_error *err) {
     void *target = (char *)o + row->target;
     switch (row->kind) {
-    case OPTION_FLAG: *(bool *)target = true; return 0;
-    case OPTION_COUNT: return parse_count(row, text, target, err);
-    case OPTION_NUMBER: return parse_ranged(row, text, target, err);
-    case OPTION_NUMBERS: return parse_numbers(row, text, target, err);
+    case OPTION_FLAG:
+        *(bool *)target = true;
+        return 0;
+    case OPTION_COUNT:
+        return parse_count(row, text, target, err);
+    case OPTION_NUMBER:
+        return parse_ranged(row, text, target, err);
+    case OPTION_NUMBERS:
+        return parse_numbers(row, text, target, err);
     case OPTION_TEXT:
         if (!*text)
             return CLI_FAIL(err, EES_EINVAL, "--%s needs a value: %s", row->name, row->value);
         *(const char **)target = text;
         return 0;
-    case OPTION_CHOICE: return parse_choice(row, text, target, err);
+    case OPTION_CHOICE:
+        return parse_choice(row, text, target, err);
     }
     return CLI_FAIL(err, EES_EINTERNAL, "option --%s has no kind", row->name);
 }
@@ -278,8 +284,9 @@ int options_open_model(const struct options *o, const char *arch, ees_model **ou
 int options_policy(const struct options *o, ees_policy_options *out, ees_error *err) {
     *out = (ees_policy_options){.name = o->policy, .patience = o->patience, .n_thresholds = o->thresholds.n};
     if (o->full_depth && (o->policy || o->thresholds.n || o->patience || o->replay_path))
-        return CLI_FAIL(err, EES_EINVAL, "--full-depth takes no early exit: drop --policy, --threshold, --patience "
-                                         "and --replay-exits");
+        return CLI_FAIL(err, EES_EINVAL,
+                        "--full-depth takes no early exit: drop --policy, --threshold, --patience "
+                        "and --replay-exits");
     if (o->full_depth)
         out->name = "none";
     for (unsigned i = 0; i < o->thresholds.n; i++)

@@ -58,7 +58,8 @@ static int make_others(struct planning *p, ees_error *err) {
 static int prepare(struct planning *p, ees_error *err) {
     const struct options *o = p->o;
     if (o->n_inputs > 0)
-        return CLI_FAIL(err, EES_EINVAL, "plan takes no input, '%s' is given (--model DIR or --arch NAME)", o->inputs[0]);
+        return CLI_FAIL(err, EES_EINVAL, "plan takes no input, '%s' is given (--model DIR or --arch NAME)",
+                        o->inputs[0]);
     CLI_TRY(options_open_model(o, o->arch, &p->model, err));
     p->info = ees_model_get_info(p->model);
     p->n_workers = o->n_workers ? o->n_workers : allowed_cores();
@@ -138,11 +139,13 @@ static void print_reason(const struct planning *p) {
         const ees_plan *best = &find_other(p, "auto")->plan;
         printf("\nThe plan was given; the best one is predicted %.2f times as fast.\n", best->fps / p->plan.fps);
     } else if (p->plan.n_groups == 1) {
-        printf("\nReplicas win: every worker carries the same load by construction, and no cut keeps enough weights in a\n"
-               "core's private cache (%zu KiB) to pay for groups of uneven load.\n", cache_kib);
+        printf("\nReplicas win: every worker carries the same load by construction, and no cut keeps enough weights\n"
+               "in a core's private cache (%zu KiB) to pay for groups of uneven load.\n",
+               cache_kib);
     } else {
-        printf("\nCutting wins by %.1f %% over replicas: groups whose weights fit a core's private cache (%zu KiB) run at\n"
-               "their warm cost.\n", 100 * (p->plan.fps / replicas->fps - 1), cache_kib);
+        printf("\nCutting wins by %.1f %% over replicas: groups whose weights fit a core's private cache (%zu KiB)\n"
+               "run at their warm cost.\n",
+               100 * (p->plan.fps / replicas->fps - 1), cache_kib);
     }
 }
 
@@ -175,17 +178,17 @@ static json_t *plan_json(const struct planning *p, const char *name, const ees_p
                                                 (int)group->n_workers, "work_ms", group->work_ns * 1e-6, "share",
                                                 group_share(plan, g)));
     }
-    return json_pack("{s:s, s:s, s:i, s:f, s:f, s:o}", "name", name, "plan", text, "workers", (int)plan->n_workers, "fps",
-                     plan->fps, "busy_share", plan->busy_share, "groups", groups);
+    return json_pack("{s:s, s:s, s:i, s:f, s:f, s:o}", "name", name, "plan", text, "workers", (int)plan->n_workers,
+                     "fps", plan->fps, "busy_share", plan->busy_share, "groups", groups);
 }
 
 static json_t *planning_json(const struct planning *p) {
     json_t *units = json_array(), *others = json_array();
     for (unsigned u = 0; u < p->info->n_units; u++)
-        json_array_append_new(units, json_pack("{s:s, s:f, s:f, s:f, s:I}", "name", ees_model_get_unit(p->model, u)->name,
-                                               "warm_ms", p->profile.warm_ns[u] * 1e-6, "cold_ms",
-                                               p->profile.cold_ns[u] * 1e-6, "reach", p->reach[u], "weights_bytes",
-                                               (json_int_t)p->profile.weights_bytes[u]));
+        json_array_append_new(
+            units, json_pack("{s:s, s:f, s:f, s:f, s:I}", "name", ees_model_get_unit(p->model, u)->name, "warm_ms",
+                             p->profile.warm_ns[u] * 1e-6, "cold_ms", p->profile.cold_ns[u] * 1e-6, "reach",
+                             p->reach[u], "weights_bytes", (json_int_t)p->profile.weights_bytes[u]));
     for (unsigned i = 0; i < p->n_others; i++)
         json_array_append_new(others, plan_json(p, p->others[i].name, &p->others[i].plan));
     return json_pack("{s:s, s:s, s:s?, s:I, s:o, s:o, s:o}", "model", p->info->name, "kernels", p->info->kernels,

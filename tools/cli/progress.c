@@ -16,7 +16,7 @@
 #include "tools/cli/fail.h"
 #include "tools/cli/progress.h"
 
-#define LINE_PERIOD_NS 100000000u
+#define LINE_PERIOD_NS  100000000u
 #define BLOCK_PERIOD_NS 1000000000u
 
 /* The terminal is one thing for the whole process: error lines come from the reader, progress from the writer. */

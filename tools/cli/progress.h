@@ -12,8 +12,8 @@
 void console_write(const char *text);
 
 struct progress {
-    bool animate;         /* stderr is a terminal that can redraw a line */
-    int fd;               /* --progress; -1: none */
+    bool animate; /* stderr is a terminal that can redraw a line */
+    int fd;       /* --progress; -1: none */
     bool owns_fd;
     uint64_t start_ns, next_line_ns, next_block_ns;
 };

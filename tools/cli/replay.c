@@ -10,9 +10,9 @@
 #include "tools/cli/file.h"
 #include "tools/cli/replay.h"
 
-#define MIN_SEQUENCE 1000u
-#define MAX_SEQUENCE 100000u
-#define WINDOW 64u
+#define MIN_SEQUENCE     1000u
+#define MAX_SEQUENCE     100000u
+#define WINDOW           64u
 #define MAX_REPLAY_BYTES ((size_t)1 << 30)
 
 /* splitmix64 (Steele, Lea, Flood 2014): one 64-bit state, full period. */
@@ -145,8 +145,7 @@ static int read_counts(struct replay *r, const char *path, const char *wanted, c
     if (json_object_size(exits) != n_exits + 1)
         return CLI_FAIL(err, EES_EINVAL, "%s: run %.60s has %zu exits with the final one, the model %u", path, name,
                         json_object_size(exits), n_exits + 1);
-    json_object_foreach((json_t *)exits, key, entry)
-        CLI_TRY(read_counted(path, key, entry, &list[n++], err));
+    json_object_foreach((json_t *)exits, key, entry) CLI_TRY(read_counted(path, key, entry, &list[n++], err));
     qsort(list, n, sizeof list[0], by_order);
     double counts[EES_MAX_EXITS + 1], total;
     for (unsigned e = 0; e < n; e++)

@@ -110,8 +110,7 @@ static int open_all(struct run *r, ees_error *err) {
     CLI_TRY(open_model(r, err));
     CLI_TRY(progress_open(&r->progress, o->progress, o->quiet, err));
     CLI_TRY(open_engine(r, err));
-    summary_init(&r->summary, r->model, &r->policy, r->replay.exits ? r->replay.description : NULL,
-                 r->stream.n_inputs);
+    summary_init(&r->summary, r->model, &r->policy, r->replay.exits ? r->replay.description : NULL, r->stream.n_inputs);
     return open_sink(r, err);
 }
 

@@ -56,7 +56,8 @@ int stream_open_first(struct stream *s, ees_error *err);
 typedef int (*stream_result_fn)(void *opaque, const ees_result *result, ees_error *err);
 
 /* Push everything, call on_result for each answer in order. When on_result fails the source is stopped, on_result gets
- * the answers still in flight, and its first error is returned. Errors of sources are printed as they happen and kept in s->source_failure.
+ * the answers still in flight, and its first error is returned. Errors of sources are printed as they happen and kept
+ * in s->source_failure.
  * @param progress  may be NULL */
 int stream_run(struct stream *s, ees_engine *engine, struct progress *progress, unsigned n_exits,
                stream_result_fn on_result, void *opaque, ees_error *err);

@@ -10,11 +10,8 @@
 
 void summary_init(struct summary *s, const ees_model *model, const ees_policy_options *resolved, const char *replay,
                   size_t n_inputs) {
-    *s = (struct summary){.model = model,
-                          .info = ees_model_get_info(model),
-                          .policy = *resolved,
-                          .replay = replay,
-                          .n_inputs = n_inputs};
+    *s = (struct summary){
+        .model = model, .info = ees_model_get_info(model), .policy = *resolved, .replay = replay, .n_inputs = n_inputs};
 }
 
 void summary_add(struct summary *s, const ees_result *result, int class_idx) {
@@ -79,7 +76,8 @@ int summary_finish(struct summary *s, const ees_engine *engine, uint64_t n_pushe
     s->cpu_s = cpu_seconds();
     s->max_rss_bytes = max_rss_bytes();
     if (summary_answered(s) != n_pushed || s->stats.n_pushed != n_pushed)
-        return CLI_FAIL(err, EES_EINTERNAL, "%llu frames decoded, %llu taken by the engine, %llu answered: please report",
+        return CLI_FAIL(err, EES_EINTERNAL,
+                        "%llu frames decoded, %llu taken by the engine, %llu answered: please report",
                         (unsigned long long)n_pushed, (unsigned long long)s->stats.n_pushed,
                         (unsigned long long)summary_answered(s));
     return 0;
@@ -164,9 +162,9 @@ void summary_print(FILE *out, const struct summary *s) {
 static json_t *exit_json(const struct summary *s, unsigned e) {
     const struct exit_count *at = &s->exits[e];
     bool final = e == s->info->n_exits;
-    json_t *o = json_pack("{s:i, s:s, s:i, s:I}", "exit", (int)e, "head", final ? "final" : s->info->exits[e].head,
-                          "block", (int)(final ? s->info->n_blocks : s->info->exits[e].after_block), "frames",
-                          (json_int_t)at->n_frames);
+    json_t *o =
+        json_pack("{s:i, s:s, s:i, s:I}", "exit", (int)e, "head", final ? "final" : s->info->exits[e].head, "block",
+                  (int)(final ? s->info->n_blocks : s->info->exits[e].after_block), "frames", (json_int_t)at->n_frames);
     if (at->n_judged)
         json_object_set_new(o, "accuracy", json_real((double)at->n_right / (double)at->n_judged));
     return o;

@@ -41,8 +41,8 @@ void summary_add(struct summary *s, const ees_result *result, int class_idx);
 int summary_finish(struct summary *s, const ees_engine *engine, uint64_t n_pushed, ees_error *err);
 
 uint64_t summary_answered(const struct summary *s);
-double summary_mean_block(const struct summary *s);  /* 0: no frame answered */
-double summary_accuracy(const struct summary *s);    /* 0..1, negative: no truth known */
+double summary_mean_block(const struct summary *s); /* 0: no frame answered */
+double summary_accuracy(const struct summary *s);   /* 0..1, negative: no truth known */
 double summary_fps(const struct summary *s);
 
 void summary_print(FILE *out, const struct summary *s);

@@ -10,8 +10,8 @@
 #include "tools/cli/truth.h"
 
 #define MAX_TRUTH_BYTES ((size_t)256 << 20)
-#define MAX_FIELD 256
-#define MAX_COLUMNS 64
+#define MAX_FIELD       256
+#define MAX_COLUMNS     64
 
 struct csv {
     const char *at, *end, *name;

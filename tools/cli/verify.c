@@ -10,8 +10,8 @@
 #include "tools/cli/file.h"
 #include "tools/cli/verbs.h"
 
-#define LOGITS_TOLERANCE 1e-4     /* absolute */
-#define STATE_TOLERANCE 1e-4      /* of the largest element of the tensor */
+#define LOGITS_TOLERANCE 1e-4 /* absolute */
+#define STATE_TOLERANCE  1e-4 /* of the largest element of the tensor */
 
 /* One expected tensor of shape (rows of the batch, ...) and how far we are from it. */
 struct compared {
@@ -302,9 +302,7 @@ static int check_policies(struct verify *v, const char *dir, ees_error *err) {
     json_t *cases = json_object_get(root, "cases"), *test;
     size_t i;
     int rc = json_array_size(cases) ? 0 : CLI_FAIL(err, EES_EINVAL, "%s: no cases", path);
-    json_array_foreach(cases, i, test)
-        if (rc == 0)
-            rc = check_case(v, test, err);
+    json_array_foreach(cases, i, test) if (rc == 0) rc = check_case(v, test, err);
     json_decref(root);
     return rc;
 }
