@@ -125,7 +125,7 @@ static void test_same_answers(void **state) {
     static const char *const plans[] = {"replicas", "equal:2", "1-3,4-12", "1-block4.attn,block4.mlp-12"};
     struct answers *want = calloc(1, sizeof *want), *got = calloc(1, sizeof *got);
     run_clip(embedded(), 1, NULL, EES_IO_PREAD, NULL, want);
-    assert_true(want->n == n_wanted || want->n > 200);
+    assert_true(want->n > 30 && (want->n == n_wanted || want->n > 200));
     unsigned n_runs = 0;
     for (unsigned w = 1; w <= 8; w = w < 4 ? w + 1 : w * 2)
         for (size_t p = 0; p < sizeof plans / sizeof plans[0]; p++) {
@@ -174,6 +174,7 @@ static void test_no_allocation_per_frame(void **state) {
             n_inside--;
         }
     }
+    assert_true(n > WARM_UP);
     uint64_t grown = n_allocations - before;
     print_message("%llu allocations in %llu frames after %d\n", (unsigned long long)grown,
                   (unsigned long long)(n - WARM_UP), WARM_UP);
