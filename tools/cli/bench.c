@@ -136,16 +136,16 @@ static int warm_up(const struct bench *b, struct bench_config *c, size_t n, doub
 static int open_reference(const struct bench *b, struct bench_model *m, size_t *n_frames, ees_error *err) {
     static ees_stats stats;
     bool exits = m->info->n_exits > 0;
-    double fps;
+    double fps, again;
     memcpy(m->exit_share, m->mix.share, sizeof m->exit_share);
     CLI_TRY(open_config(b, m, BENCH_REPLICAS, exits, err));
     struct bench_config *c = &m->configs[0];
     CLI_TRY(warm_up(b, c, MIN_FRAMES, &fps, err));
-    CLI_TRY(warm_up(b, c, MIN_FRAMES, &fps, err));
+    CLI_TRY(warm_up(b, c, MIN_FRAMES, &again, err));
     ees_engine_get_stats(c->engine, &stats);
     for (unsigned e = 0; !m->mix.exits && e <= m->info->n_exits; e++)
         m->exit_share[e] = (double)stats.n_by_exit[e];
-    double wanted = ceil(b->o->min_time_s * fps);
+    double wanted = ceil(b->o->min_time_s * fmax(fps, again));
     *n_frames = b->o->n_frames ? b->o->n_frames : wanted > MIN_FRAMES ? (size_t)wanted : MIN_FRAMES;
     return 0;
 }

@@ -78,7 +78,7 @@ const struct option_row option_table[] = {
     {.name = "reps", .verbs = VERB_BENCH, .kind = OPTION_COUNT, .target = AT(n_reps), .value = "R", .min = 1,
      .max = 1000, .fallback = "5", .help = "rounds; each runs every configuration once"},
     {.name = "min-time", .verbs = VERB_BENCH, .kind = OPTION_NUMBER, .target = AT(min_time_s), .value = "S",
-     .min = 0.01, .max = 3600, .fallback = "0.5", .help = "seconds a repetition takes at least"},
+     .min = 0.01, .max = 3600, .fallback = "1.2", .help = "seconds a repetition should take"},
 
     {.section = "Output"},
     {.name = "out", .short_name = 'o', .verbs = VERB_RUN | VERB_BENCH | VERB_DEMO, .kind = OPTION_TEXT,
