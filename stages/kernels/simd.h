@@ -5,6 +5,7 @@
  *     TILE_LIST(X)   X(1) X(2) ... X(MR): row counts of the register tile
  *     TILE_ROWS      MR
  *     TILE_VECTORS   width of the tile in vectors; with MR it fills the register file without spilling
+ *     PREFETCH_STEP  bytes of the next panel to prefetch a step over k: some 192 rows fetch a whole panel
  *     K_BLOCK        depth of one pass over k. Part of the summation order, so it depends on the level alone
  *     vector_max(a, b), vector_min(a, b)   b when the two are unordered, or NaN
  *

@@ -62,17 +62,23 @@ static float exponentiate_row(float *row, size_t n) {
     return lanes_sum(sum);
 }
 
+/* y = a b for a panel that is in the cache already. */
+static void multiply_cached(const float *b, size_t k, const float *a, size_t lda, size_t rows, float *y, size_t ldy) {
+    const struct panel_step step = {.b = b, .bias = no_bias, .k = k, .prefetch = (uintptr_t)b};
+    tiles[rows](&step, a, lda, y, ldy);
+}
+
 /* out (rows, d) of query rows q. */
 static void attend_rows(const struct attention_scratch *s, const float *q, size_t ldq, size_t rows, size_t t, size_t d,
                         float *out, size_t ldout) {
     float tile[TILE_ROWS * TILE_COLUMNS], inverse[TILE_ROWS];
     for (size_t key = 0; key < t; key += TILE_COLUMNS)
-        tiles[rows](q, ldq, s->keys + key * d, d, no_bias, false, s->scores + key, s->ld_scores);
+        multiply_cached(s->keys + key * d, d, q, ldq, rows, s->scores + key, s->ld_scores);
     for (size_t i = 0; i < rows; i++)
         inverse[i] = 1.0f / exponentiate_row(s->scores + i * s->ld_scores, t);
     for (size_t first = 0; first < d; first += TILE_COLUMNS) {
         size_t columns = d - first < TILE_COLUMNS ? d - first : TILE_COLUMNS;
-        tiles[rows](s->scores, s->ld_scores, s->values + first * t, t, no_bias, false, tile, TILE_COLUMNS);
+        multiply_cached(s->values + first * t, t, s->scores, s->ld_scores, rows, tile, TILE_COLUMNS);
         for (size_t i = 0; i < rows; i++)
             for (size_t j = 0; j < columns; j++)
                 out[i * ldout + first + j] = tile[i * TILE_COLUMNS + j] * inverse[i];
