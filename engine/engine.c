@@ -42,7 +42,12 @@ static int choose_plan(struct ees_engine *e, const ees_engine_options *o, ees_er
     if (o->profile)
         return ees_plan_solve(o->profile, reach, e->n_workers, &e->plan, err);
     ees_profile profile;
-    EES_TRY(ees_profile_measure(e->model, NULL, 0, &profile, err));
+    ees_error measuring = {0};
+    int rc = ees_profile_measure(e->model, NULL, 0, &profile, &measuring);
+    if (rc == EES_EDAMAGED) /* the sample frame is beyond the model's limits, or the weights give no finite logits */
+        return ees_plan_parse(e->model, "replicas", e->n_workers, &e->plan, err);
+    if (rc < 0)
+        return EES_FAIL(err, rc, "%s", measuring.message);
     return ees_plan_solve(&profile, reach, e->n_workers, &e->plan, err);
 }
 

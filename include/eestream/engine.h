@@ -25,7 +25,8 @@ typedef struct ees_engine_options {
     unsigned n_workers; /**< 0: one per core of the calling thread's affinity mask. More than cores is allowed */
     unsigned n_slots;   /**< 0: 4 per worker + 4. Bounds memory and sets the backpressure; at least n_workers + 1 */
     bool pin;           /**< true: worker i runs on the i-th core of the mask (modulo), read back after the start */
-    const char *plan;   /**< NULL or "auto": solved from measured costs; otherwise as ees_plan_parse() */
+    const char *plan;   /**< NULL or "auto": solved from measured costs, replicas where none can be measured; otherwise
+                           as ees_plan_parse() */
     const ees_profile *profile; /**< NULL: measured at open when the plan is "auto" */
     const double *exit_share;   /**< expected mix, n_exits + 1 numbers, for "auto"; NULL: from the replay, else full depth */
     ees_policy_options policy;

@@ -52,7 +52,7 @@ static const struct ees__kernels *find_best(void) {
 }
 
 const struct ees__kernels *ees__kernels_get(const char *name, ees_error *err) {
-    if (!name)
+    if (!name || strcmp(name, "auto") == 0)
         return find_best();
     for (size_t i = 0; i < N_LEVELS; i++) {
         if (strcmp(levels[i].name, name))

@@ -65,7 +65,7 @@ struct ees__kernels {
     void (*column_mean)(const float *x, size_t ldx, size_t rows, size_t c, float *y);
 };
 
-/* The best level this CPU has, or the one named; NULL with a report when the CPU or the build lacks it
+/* The best level this CPU has (NULL or "auto"), or the one named; NULL with a report when the CPU or the build lacks it
  * (EES_EUNSUPPORTED) or nobody knows the name (EES_EINVAL). */
 const struct ees__kernels *ees__kernels_get(const char *name, ees_error *err);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* ARM Advanced SIMD (AArch64). Tile 8 x 8: 16 accumulators, 2 vectors of W and up to 8 elements of x in 32 registers. */
+/* ARM Advanced SIMD (AArch64). Tile 8 x 8: 16 accumulators, 2 vectors of W and 8 elements of x in 32 registers. */
 #include <arm_neon.h>
 
 #define VL            4

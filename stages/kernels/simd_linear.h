@@ -4,12 +4,18 @@
  * W is packed in panels of TILE_COLUMNS rows of W: [n / TILE_COLUMNS][k][TILE_COLUMNS], zero-padded, so that a step
  * over k reads whole vectors one after the other. For a block of k, each panel is multiplied with all rows of x, a
  * tile of at most TILE_ROWS rows at a time; partial sums meet in y. The order in which an element is summed is
- * therefore k ascending within blocks of a size that only k decides: the same whatever m and the row's tile. */
+ * therefore k ascending within blocks of a size that only k decides: the same whatever m and the row's tile.
+ *
+ * x is not packed: with addresses computed by the loads themselves it is as fast, and copying costs 2 to 5 % at narrow
+ * widths. The one weak spot is an ldx of a multiple of 1024 floats on a CPU whose first cache has fewer ways than a
+ * tile has rows; a caller that can choose adds a cache line to it. */
 #ifndef EES_STAGES_KERNELS_SIMD_LINEAR_H
 #define EES_STAGES_KERNELS_SIMD_LINEAR_H
 
 /* Rows of x multiplied per pass: their block (k_block wide) stays in the private cache while panels stream by. */
 enum { ROW_CHUNK = 256 };
+
+enum { ROW_PANELS = 4 }; /* panels a lone row is multiplied with at once */
 
 /* What a tile multiplies its rows with: k rows of one panel. */
 struct panel_step {
@@ -71,7 +77,7 @@ TILE_LIST(DEFINE_TILE)
 #define TILE_ENTRY(rows) [rows] = multiply_tile_##rows,
 static tile_fn *const tiles[TILE_ROWS + 1] = {TILE_LIST(TILE_ENTRY)};
 
-static const float no_bias[TILE_COLUMNS];
+static const float no_bias[ROW_PANELS * TILE_COLUMNS];
 
 /* Split m rows into the fewest tiles, as evenly as possible: first row of tile `idx` of `n`. */
 INLINE size_t tile_row(size_t m, size_t n_tiles, size_t idx) { return m * idx / n_tiles; }
@@ -149,28 +155,68 @@ static size_t k_block(size_t k) {
     return (k + n_blocks - 1) / n_blocks;
 }
 
+/* One row against ROW_PANELS panels at once, which lie `panel_floats` apart: a single panel has too few sums to hide the
+ * latency of an addition, and a lone row (a classifier's) should wait for memory only. */
+static void multiply_row(const struct panel_step *step, size_t panel_floats, const float *a, float *y) {
+    vf sum[ROW_PANELS * TILE_VECTORS];
+    UNROLLED
+    for (int j = 0; j < ROW_PANELS * TILE_VECTORS; j++)
+        sum[j] = (vf){0};
+    for (size_t p = 0; p < step->k; p++) {
+        const float *b = step->b + p * TILE_COLUMNS;
+        UNROLLED
+        for (int j = 0; j < ROW_PANELS * TILE_VECTORS; j++)
+            sum[j] += a[p] * load(b + j / TILE_VECTORS * panel_floats + j % TILE_VECTORS * VL);
+    }
+    UNROLLED
+    for (int j = 0; j < ROW_PANELS * TILE_VECTORS; j++) {
+        vf z = sum[j] + load(step->bias + j * VL);
+        store(y + j * VL, step->accumulate ? load(y + j * VL) + z : z);
+    }
+    for (int panel = 0; step->activate && panel < ROW_PANELS; panel++) {
+        size_t first = (size_t)panel * TILE_COLUMNS;
+        activate_tile(y + first, 0, 1, step->scale ? step->scale + first : NULL, step->shift + first);
+    }
+}
+
+/* The panel of columns n, n + 1, ... and its block of k from `k`. */
+static void aim_step(struct panel_step *step, const struct ees__linear *l, const struct ees__post *post, size_t n,
+                     size_t k) {
+    step->b = l->packed + n * l->k + k * TILE_COLUMNS;
+    step->bias = k + step->k == l->k ? l->bias + n : no_bias;
+    if (post->op == EES__POST_GELU_AFFINE) {
+        step->scale = post->scale + n;
+        step->shift = post->shift + n;
+    }
+}
+
+static void multiply_block(struct panel_step *step, const struct ees__linear *l, const struct ees__post *post, size_t k,
+                           const float *x, size_t ldx, size_t m, float *y, size_t ldy) {
+    const float *next_block = k + step->k < l->k ? l->packed + (k + step->k) * TILE_COLUMNS : l->packed;
+    size_t n = 0;
+    for (; m == 1 && l->n - n >= ROW_PANELS * TILE_COLUMNS; n += ROW_PANELS * TILE_COLUMNS) {
+        aim_step(step, l, post, n, k);
+        multiply_row(step, l->k * TILE_COLUMNS, x + k, y + n);
+    }
+    for (; n < l->n; n += TILE_COLUMNS) {
+        bool more = l->n - n > TILE_COLUMNS;
+        aim_step(step, l, post, n, k);
+        multiply_panel(step, more ? step->b + TILE_COLUMNS * l->k : next_block, x + k, ldx, m, y + n, ldy,
+                       more ? TILE_COLUMNS : l->n - n);
+    }
+}
+
 static void linear_rows(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
                         const struct ees__post *post) {
-    bool affine = post->op == EES__POST_GELU_AFFINE;
     size_t block = k_block(l->k);
     for (size_t k = 0; k < l->k; k += block) {
         bool last = l->k - k <= block;
         struct panel_step step = {
             .k = last ? l->k - k : block,
             .accumulate = k > 0 || post->op == EES__POST_ADD,
-            .activate = last && (affine || post->op == EES__POST_GELU),
+            .activate = last && (post->op == EES__POST_GELU || post->op == EES__POST_GELU_AFFINE),
         };
-        for (size_t n = 0; n < l->n; n += TILE_COLUMNS) {
-            step.b = l->packed + n * l->k + k * TILE_COLUMNS;
-            step.bias = last ? l->bias + n : no_bias;
-            if (affine) {
-                step.scale = post->scale + n;
-                step.shift = post->shift + n;
-            }
-            bool more = l->n - n > TILE_COLUMNS;
-            const float *next = more ? step.b + TILE_COLUMNS * l->k : last ? step.b : l->packed + (k + block) * TILE_COLUMNS;
-            multiply_panel(&step, next, x + k, ldx, m, y + n, ldy, more ? TILE_COLUMNS : l->n - n);
-        }
+        multiply_block(&step, l, post, k, x, ldx, m, y, ldy);
     }
 }
 

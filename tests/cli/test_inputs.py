@@ -127,7 +127,7 @@ def test_damaged_frame_fails_alone(jpegs, tmp_path):
 
 
 def test_frame_above_max_pixels_is_damaged(mjpeg):
-    done = run("run", mjpeg, "--max-pixels", 100, "--strict", "-q", "--plan", "replicas")
+    done = run("run", mjpeg, "--max-pixels", 100, "--strict", "-q")
     assert done.code == 6
     assert {line["status"] for line in done.lines} == {"failed"}
 

@@ -77,7 +77,7 @@ def test_bad_model_is_one_line_and_exit_4(what, model, mjpeg):
 def test_nan_is_loaded_when_asked_and_its_frames_fail(model, mjpeg):
     set_nan(model)
     assert run("inspect", model, "--allow-nonfinite").code == 0
-    args = ["run", mjpeg, "-q", "--model", model, "--allow-nonfinite", "--plan", "replicas"]
+    args = ["run", mjpeg, "-q", "--model", model, "--allow-nonfinite"]
     done = run(*args)
     assert done.code == 0, done.err
     assert {(line["status"], line["class"]) for line in done.lines} == {("failed", None)}

@@ -18,6 +18,10 @@ static void best_level_heads_the_list(void **state) {
     }
 }
 
+static void auto_is_the_best(void **state) {
+    assert_ptr_equal(ees__kernels_get("auto", NULL), ees__kernels_get(NULL, NULL));
+}
+
 static void unknown_level_is_invalid(void **state) {
     ees_error err = {0};
     assert_null(ees__kernels_get("sse9", &err));
@@ -68,6 +72,7 @@ static void impossible_size_is_out_of_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(best_level_heads_the_list),
+        cmocka_unit_test(auto_is_the_best),
         cmocka_unit_test(unknown_level_is_invalid),
         cmocka_unit_test(level_of_another_architecture_is_unsupported),
         cmocka_unit_test(weights_open_and_close),
