@@ -155,8 +155,8 @@ static size_t k_block(size_t k) {
     return (k + n_blocks - 1) / n_blocks;
 }
 
-/* One row against ROW_PANELS panels at once, which lie `panel_floats` apart: a single panel has too few sums to hide the
- * latency of an addition, and a lone row (a classifier's) should wait for memory only. */
+/* One row against ROW_PANELS panels at once, which lie `panel_floats` apart: a single panel has too few sums to hide
+ * the latency of an addition, and a lone row (a classifier's) should wait for memory only. */
 static void multiply_row(const struct panel_step *step, size_t panel_floats, const float *a, float *y) {
     vf sum[ROW_PANELS * TILE_VECTORS];
     UNROLLED
@@ -173,10 +173,8 @@ static void multiply_row(const struct panel_step *step, size_t panel_floats, con
         vf z = sum[j] + load(step->bias + j * VL);
         store(y + j * VL, step->accumulate ? load(y + j * VL) + z : z);
     }
-    for (int panel = 0; step->activate && panel < ROW_PANELS; panel++) {
-        size_t first = (size_t)panel * TILE_COLUMNS;
-        activate_tile(y + first, 0, 1, step->scale ? step->scale + first : NULL, step->shift + first);
-    }
+    for (int j = 0; step->activate && j < ROW_PANELS * TILE_COLUMNS; j += TILE_COLUMNS)
+        activate_tile(y + j, 0, 1, step->scale ? step->scale + j : NULL, step->shift ? step->shift + j : NULL);
 }
 
 /* The panel of columns n, n + 1, ... and its block of k from `k`. */

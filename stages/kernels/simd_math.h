@@ -4,7 +4,7 @@
 #define EES_STAGES_KERNELS_SIMD_MATH_H
 
 /* exp(hi + lo) = scale (1 + rest), for hi + lo <= 0 and lo small; scale, a power of two, is 0 below 2^-126.5. A NaN is
- * in `rest`, whatever scale is. Left apart because a product with 1 + rest is one fused operation, one rounding less. */
+ * in `rest`, whatever scale is. Left apart because a product with 1 + rest is one fused operation. */
 struct exp_parts {
     vf scale, rest;
 };

@@ -27,8 +27,8 @@ static void run_attention(const struct ees__kernels *k, const struct shape *s, c
     free_output(&scratch);
 }
 
-/* Scores are off by eps sqrt(d) sum |q k| scale <= eps sqrt(d) d gain^2 scale; each weight by that factor (relative) and
- * 4 ulp more, the sums by sqrt(t) ulp; values are at most `gain`. */
+/* Scores are off by eps sqrt(d) sum |q k| scale <= eps sqrt(d) d gain^2 scale; each weight by that factor (relative)
+ * and 4 ulp more, the sums by sqrt(t) ulp; values are at most `gain`. */
 static double tolerance(const struct shape *s, float scale) {
     double score = (sqrt((double)s->d) + 2) * (double)s->d * s->gain * s->gain * scale;
     return FLOAT_EPS * s->gain * (2 * score + 4 + sqrt((double)s->t));

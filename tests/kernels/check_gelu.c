@@ -15,7 +15,7 @@ static void run_gelu(const struct ees__kernels *k, const float *x, size_t n, flo
 
 static double exact_gelu(float x) { return 0.5 * x * erfc(-(double)x * M_SQRT1_2); }
 
-/* 5 ulp; where x is so negative that e^(-x^2/2) leaves the normal range, the result may be 0 once it is below 2^-127. */
+/* 5 ulp; where x is so negative that e^(-x^2/2) leaves the normal range, the result may be 0 below 2^-127. */
 static void check_batch(const struct ees__kernels *k, const float *x, size_t n, double *worst) {
     float y[BATCH];
     run_gelu(k, x, n, y);
