@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ASSETS = Path(__file__).parents[2] / "assets" / "world"
-FIXTURES = Path(os.environ.get("EESTREAM_FIXTURES", "/work/shared/data/fixtures"))
+FIXTURES = Path(os.environ.get("EESTREAM_FIXTURES", Path(__file__).resolve().parents[4] / "shared/data/fixtures"))
 
 
 @pytest.fixture
