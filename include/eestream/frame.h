@@ -33,6 +33,7 @@ typedef struct ees_frame {
     uint8_t yuv_matrix;     /**< enum ees_yuv_matrix */
     uint8_t yuv_full_range; /**< 1: Y 0..255, 0: Y 16..235 */
 
+    uint32_t stream;     /**< stream of the engine it belongs to: 0, or from ees_stream_open() */
     uint32_t source_idx; /**< set by the caller, handed back in the result */
     uint64_t frame_idx;  /**< 0-based within its source */
     int64_t pts_ns;      /**< presentation time in nanoseconds from the start of the source; -1 unknown */
