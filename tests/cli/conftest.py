@@ -42,14 +42,14 @@ def wait_for(condition, process):
     return value
 
 
-def run(*args, stdin=None, timeout=PATIENCE_S, **kwargs):
+def run(*args, stdin=None, timeout=PATIENCE_S, command=COMMAND, **kwargs):
     """Run the command to its end. stdin: bytes, a file, or None for an empty one."""
     if isinstance(stdin, bytes):
         kwargs["input"] = stdin
     else:
         kwargs["stdin"] = stdin or subprocess.DEVNULL
     kwargs.setdefault("stdout", subprocess.PIPE)
-    done = subprocess.run([COMMAND, *map(str, args)], stderr=subprocess.PIPE, timeout=timeout, **kwargs)
+    done = subprocess.run([command, *map(str, args)], stderr=subprocess.PIPE, timeout=timeout, **kwargs)
     return Done(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 
 

@@ -4,6 +4,8 @@
 #ifndef EES_TESTS_FAKE_MODEL_H
 #define EES_TESTS_FAKE_MODEL_H
 
+#include <pthread.h>
+
 #include "eestream/model.h"
 #include "stages/stage.h"
 
@@ -22,6 +24,7 @@ struct ees_model {
     char names[FAKE_UNITS][24];
     uint64_t unit_work_ns; /* each unit computes this long */
     bool jitter;           /* units yield or sleep at random, seeded by frame and unit */
+    pthread_barrier_t *meeting; /* NULL: none; each frame waits there for another that a second worker brings */
 };
 
 /* ingest, embed, 6 x (attn, mlp), exits after blocks 2 and 4, final */
