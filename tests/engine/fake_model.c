@@ -117,6 +117,8 @@ static void spend_time(const struct ees_model *m, uint64_t seq, unsigned unit) {
 
 static int run_one(const ees_model *m, const struct ees__policy_setup *policy, unsigned unit, struct ees__item *item) {
     spend_time(m, item->seq, unit);
+    if (unit == 1 && m->meeting)
+        pthread_barrier_wait(m->meeting);
     if (unit == 0) { /* the frame may be read here only */
         struct fake_frame f;
         memcpy(&f, item->frame->data[0], sizeof f);

@@ -4,6 +4,7 @@
 #ifndef EES_TESTS_FAKE_MODEL_H
 #define EES_TESTS_FAKE_MODEL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -27,6 +28,7 @@ struct ees_model {
     char names[FAKE_UNITS][24];
     uint64_t unit_work_ns; /* each unit computes this long */
     bool jitter;           /* units yield or sleep at random, seeded by frame and unit */
+    pthread_barrier_t *meeting; /* NULL: none; each frame waits there for another that a second worker brings */
     _Atomic bool closed;   /* the gate */
     _Atomic unsigned n_held;
 };
