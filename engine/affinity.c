@@ -10,22 +10,37 @@
 
 enum { MAX_CPUS = 1 << 16 };
 
-unsigned ees__affinity_cpus(int *cpus, unsigned max) {
-    unsigned n = 0;
-    for (int width = 1024; width <= MAX_CPUS && n == 0; width *= 4) {
-        cpu_set_t *set = CPU_ALLOC(width);
-        if (!set)
+struct ees__affinity_mask ees__affinity_save(void) {
+    for (int width = 1024; width <= MAX_CPUS; width *= 4) {
+        struct ees__affinity_mask mask = {.set = CPU_ALLOC(width), .bytes = CPU_ALLOC_SIZE(width)};
+        if (!mask.set)
             break;
-        size_t bytes = CPU_ALLOC_SIZE(width);
-        CPU_ZERO_S(bytes, set);
-        bool got = sched_getaffinity(0, bytes, set) == 0;
-        for (int cpu = 0; got && cpu < width && n < max; cpu++)
-            if (CPU_ISSET_S((size_t)cpu, bytes, set))
-                cpus[n++] = cpu;
-        CPU_FREE(set);
-        if (!got && errno != EINVAL)
+        if (sched_getaffinity(0, mask.bytes, mask.set) == 0)
+            return mask;
+        bool narrow = errno == EINVAL;
+        CPU_FREE(mask.set);
+        if (!narrow)
             break;
     }
+    return (struct ees__affinity_mask){0};
+}
+
+void ees__affinity_restore(struct ees__affinity_mask *mask) {
+    if (mask->set) {
+        pthread_setaffinity_np(pthread_self(), mask->bytes, mask->set);
+        CPU_FREE(mask->set);
+    }
+    mask->set = NULL;
+}
+
+unsigned ees__affinity_cpus(int *cpus, unsigned max) {
+    unsigned n = 0;
+    struct ees__affinity_mask mask = ees__affinity_save();
+    for (size_t cpu = 0; mask.set && cpu < mask.bytes * 8 && n < max; cpu++)
+        if (CPU_ISSET_S(cpu, mask.bytes, (cpu_set_t *)mask.set))
+            cpus[n++] = (int)cpu;
+    if (mask.set)
+        CPU_FREE(mask.set);
     if (n == 0 && max > 0)
         cpus[n++] = 0;
     return n;

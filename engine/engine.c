@@ -39,16 +39,22 @@ static int choose_plan(struct ees_engine *e, const ees_engine_options *o, ees_er
         return ees_plan_parse(e->model, "replicas", 1, &e->plan, err);
     double reach[EES_MAX_UNITS];
     EES_TRY(expected_reach(e, o, reach, err));
-    if (o->profile)
-        return ees_plan_solve(o->profile, reach, e->n_workers, &e->plan, err);
+    ees_cores cores;
     ees_profile profile;
+    unsigned n_of_type[EES_MAX_CORE_TYPES];
+    EES_TRY(ees_cores_detect(&cores, err));
+    ees_cores_count(&cores, e->n_workers, n_of_type);
+    if (o->profile) {
+        ees_profile_scale(o->profile, &cores, &profile);
+        return ees_plan_solve(&profile, reach, n_of_type, &e->plan, err);
+    }
     ees_error measuring = {0};
-    int rc = ees_profile_measure(e->model, NULL, 0, &profile, &measuring);
+    int rc = ees_profile_measure(e->model, NULL, 0, &cores, &profile, &measuring);
     if (rc == EES_EDAMAGED) /* the sample frame is beyond the model's limits, or the weights give no finite logits */
         return ees_plan_parse(e->model, "replicas", e->n_workers, &e->plan, err);
     if (rc < 0)
         return EES_FAIL(err, rc, "%s", measuring.message);
-    return ees_plan_solve(&profile, reach, e->n_workers, &e->plan, err);
+    return ees_plan_solve(&profile, reach, n_of_type, &e->plan, err);
 }
 
 static int set_policy(struct ees_engine *e, const ees_policy_options *options, ees_error *err) {
