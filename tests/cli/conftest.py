@@ -5,6 +5,7 @@ import os
 import pathlib
 import struct
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMAND = os.environ.get("EES_COMMAND", str(ROOT / "build/release/tools/eestream"))
 SHARED = pathlib.Path(os.environ.get("EES_SHARED_DATA", ROOT.parent / "shared/data"))
+# Measured costs are kept between the commands of one test run, not in the home of whoever runs it.
+CACHE = tempfile.TemporaryDirectory(prefix="eestream-cache-")
+os.environ["XDG_CACHE_HOME"] = CACHE.name
+
 SANITIZED = bool(os.environ.get("EES_SANITIZED"))
 WORLD = ROOT / "tools/assets/world"
 
