@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "engine/plan_grid.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- Shape --------------------------------------------------------------------------------------------- */
@@ -86,27 +87,76 @@ static void put_choice(const struct ees__grid *g, struct ees__choice *c, const u
                               .shift = (uint16_t)shift};
 }
 
-unsigned ees__grid_choices(const struct ees__grid *g, const double *work_ns, double rate, struct ees__choice *out) {
-    double each[EES__GRID_DIMS] = {0}, last_work = work_ns[g->last_type];
-    for (unsigned d = 0; d < g->n_dims; d++)
+unsigned ees__grid_choices(const struct ees__grid *g, const double *work_ns, double rate, const double *weight_of_type,
+                           double most, struct ees__choice *out) {
+    double each[EES__GRID_DIMS] = {0}, weight[EES__GRID_DIMS] = {0};
+    double last_work = work_ns[g->last_type], last_weight = weight_of_type[g->last_type];
+    for (unsigned d = 0; d < g->n_dims; d++) {
         each[d] = rate_of(work_ns[g->type[d]]) * g->step[d];
+        weight[d] = weight_of_type[g->type[d]] * g->step[d];
+    }
     int max = (int)g->last_max;
     unsigned n = 0, at[EES__GRID_DIMS];
     for (at[2] = 0; at[2] < g->size[2]; at[2]++)
         for (at[1] = 0; at[1] < g->size[1]; at[1]++) {
-            double others = at[1] * each[1] + at[2] * each[2];
+            double others = at[1] * each[1] + at[2] * each[2], others_weight = at[1] * weight[1] + at[2] * weight[2];
             int before = -1; /* fewer cores needed as many of the last type: no gain */
             for (at[0] = 0; at[0] < g->size[0] && before != 0; at[0]++) {
                 double carried = others + at[0] * each[0];
                 int last = last_needed(rate - carried, last_work, max);
                 if (last == 0 && carried == 0)
                     last = 1; /* a group has a worker */
-                if (last <= max && last != before)
+                if (last <= max && last != before && others_weight + at[0] * weight[0] + last * last_weight <= most)
                     put_choice(g, &out[n++], at, last);
                 before = last;
             }
         }
     return n;
+}
+
+/* Lightest choice along the first dimension. Each position there saves `saves` of the `missing` cores of the last type.
+ * But for rounding the weight is a straight line in x, so the search starts at its lower end and stops where the line
+ * has risen above the best. */
+static double lightest_in_row(const struct ees__grid *g, double missing, double saves, double weight, double last_weight,
+                              bool empty_is_allowed, double before, double best) {
+    double slope = weight - saves * last_weight, line = before + missing * last_weight;
+    int end = (int)g->size[0] - 1, max = (int)g->last_max;
+    if (missing <= 0)
+        end = empty_is_allowed ? 0 : end < 1 ? end : 1;
+    else if (saves > 0 && missing / saves < end)
+        end = (int)(missing / saves) + 1;
+    for (int i = 0; i <= end; i++) {
+        int x = slope < 0 ? end - i : i;
+        double left = missing - x * saves;
+        if (line + x * slope >= best)
+            break;
+        if (left > max)
+            continue;
+        int last = left <= 0 ? 0 : (int)left + ((int)left < left);
+        if (last == 0 && x == 0 && !empty_is_allowed)
+            last = 1; /* a group has a worker */
+        double sum = before + x * weight + last * last_weight;
+        best = sum < best ? sum : best;
+    }
+    return best;
+}
+
+double ees__grid_lightest(const struct ees__grid *g, const double *work_ns, double rate, const double *weight_of_type) {
+    double each[EES__GRID_DIMS] = {0}, weight[EES__GRID_DIMS] = {0}, lightest = INFINITY;
+    double last_work = work_ns[g->last_type], last_weight = weight_of_type[g->last_type];
+    for (unsigned d = 0; d < g->n_dims; d++) {
+        each[d] = rate_of(work_ns[g->type[d]]) * g->step[d];
+        weight[d] = weight_of_type[g->type[d]] * g->step[d];
+    }
+    for (unsigned z = 0; z < g->size[2]; z++)
+        for (unsigned y = 0; y < g->size[1]; y++) {
+            double missing = (rate - y * each[1] - z * each[2]) * last_work - rounding;
+            double before = y * weight[1] + z * weight[2];
+            if (before < lightest)
+                lightest = lightest_in_row(g, missing, each[0] * last_work, weight[0], last_weight, y + z > 0, before,
+                                           lightest);
+        }
+    return lightest;
 }
 
 unsigned ees__grid_splits(const struct ees__grid *g, const double *work_ns, double rate, unsigned n_workers,

@@ -7,11 +7,13 @@
  * first count of groups to reach the end is the least.
  *
  * What keeps it short: a lower bound by linear-programming duality. Give each core type t a weight w_t with
- * sum over types of w_t x cores_t = 1; then no plan is faster than sum over units of min over types of w_t x cost_t, at the
- * least cost the unit can have (a frame that spends x_t of its time on type t takes at most B x cores_t of it; multiply
- * by w_t and add up). With costs equal up to the types' speeds one group of all cores meets the bound, and where it
- * comes within 1 % nothing is searched at all. Otherwise the bound tells for each group, and each front's cell, whether
- * what it wastes still leaves enough for the rest.
+ * sum over types of w_t x cores_t = 1. Of a plan with bottleneck B, a group with k_t cores of each type has
+ * sum of k_t / work_t >= 1/B, so that B x sum of w_t k_t >= min over t of w_t x work_t; added up over the groups, B is at
+ * least the shortest way from the first unit to the last, where a group is a step of that length. With costs equal up to
+ * the types' speeds one group of all cores meets the bound, and where it comes within 1 % nothing is searched at all.
+ * For a given B the steps can be made longer, to what whole cores weigh: min over a group's choices of sum of w_t k_t. If
+ * the shortest way is longer than 1, B is impossible (with one type it is possible otherwise, too); if not, the ways tell
+ * for each group, and each front's cell, whether enough is left for the rest.
  *
  * With one type two cold neighbours can always be merged (loads add, cores add), so cuts are made exactly where they buy
  * cache residency; with several types also where one type is the better one for a part of the units. */
@@ -30,14 +32,22 @@ static const double close_enough = 1.0001;
 /* Of sums over all units, relative: what a comparison forgives. */
 static const double rounding = 1e-9;
 
+/* Groups as steps from unit to unit. */
+struct ways {
+    double *step;                     /* [first * (n + 1) + end] */
+    double before[EES_MAX_UNITS + 1]; /* shortest way from the start to each unit */
+    double after[EES_MAX_UNITS + 1];  /* and from there to the end */
+};
+
 struct solver {
     struct ees__costs costs;
     struct ees__grid grid;
     unsigned n, n_types;
     double *work;                      /* [(first * (n + 1) + end) * n_types + type] */
-    double *waste;                     /* [first * (n + 1) + end]: of the bound's time, by the best type */
     double weight[EES_MAX_CORE_TYPES]; /* of a core of each type; all cores together: 1 */
-    double least[EES_MAX_UNITS + 1];   /* bound of the units before each */
+    struct ways bound;                 /* in nanoseconds, for any B */
+    struct ways whole;                 /* in weight, for the B of set_limit() */
+    double limit_ns;
     struct ees__choice *choices;
     /* Fronts of one row: [end * n_cells]; row 0 is the start, row g the plans of g groups (phase 1 uses row 1). */
     ees__front *rows[EES_MAX_GROUPS + 1];
@@ -86,35 +96,56 @@ static double weighted(const struct solver *s, const double *work_ns, const unsi
     return least;
 }
 
-/* The least a unit may cost in any group: warm if it fits the cache alone, or cold. */
-static double least_cost(const struct solver *s, unsigned unit, const unsigned *n_of_type) {
-    double cost[EES_MAX_CORE_TYPES];
-    for (unsigned t = 0; t < s->n_types; t++) {
-        struct ees__group_cost alone = ees__group_cost(&s->costs, t, unit, unit + 1);
-        bool fits = ees__group_cost_is_warm(&alone, &s->costs, t);
-        cost[t] = fits ? fmin(alone.warm_ns, alone.cold_ns) : alone.cold_ns;
-    }
-    return weighted(s, cost, n_of_type);
+static size_t range(const struct solver *s, unsigned first, unsigned end) {
+    return (size_t)first * (s->n + 1) + end;
+}
+
+static void find_ways(const struct solver *s, struct ways *w) {
+    for (unsigned u = 0; u <= s->n; u++)
+        w->before[u] = w->after[u] = INFINITY;
+    w->before[0] = w->after[s->n] = 0;
+    for (unsigned first = 0; first < s->n; first++)
+        for (unsigned end = first + 1; end <= s->n; end++) {
+            double way = w->before[first] + w->step[range(s, first, end)];
+            w->before[end] = way < w->before[end] ? way : w->before[end];
+        }
+    for (unsigned first = s->n; first-- > 0;)
+        for (unsigned end = first + 1; end <= s->n; end++) {
+            double way = w->step[range(s, first, end)] + w->after[end];
+            w->after[first] = way < w->after[first] ? way : w->after[first];
+        }
 }
 
 static void fill_bound(struct solver *s, const unsigned *n_of_type) {
     set_weights(s, n_of_type);
-    s->least[0] = 0;
-    for (unsigned u = 0; u < s->n; u++)
-        s->least[u + 1] = s->least[u] + least_cost(s, u, n_of_type);
     for (unsigned first = 0; first < s->n; first++)
         for (unsigned end = first + 1; end <= s->n; end++)
-            s->waste[first * (s->n + 1) + end] =
-                weighted(s, work_of(s, first, end), n_of_type) - (s->least[end] - s->least[first]);
+            s->bound.step[range(s, first, end)] = weighted(s, work_of(s, first, end), n_of_type);
+    find_ways(s, &s->bound);
+}
+
+/* Weigh all groups in whole cores for this bottleneck. @return false: it is impossible */
+static bool set_limit(struct solver *s, double limit_ns) {
+    const struct ways *b = &s->bound;
+    s->limit_ns = limit_ns;
+    for (unsigned first = 0; first < s->n; first++)
+        for (unsigned end = first + 1; end <= s->n; end++) {
+            size_t at = range(s, first, end);
+            bool hopeless = b->before[first] + b->step[at] + b->after[end] > limit_ns * (1 + rounding);
+            s->whole.step[at] =
+                hopeless ? INFINITY : ees__grid_lightest(&s->grid, work_of(s, first, end), 1 / limit_ns, s->weight);
+        }
+    find_ways(s, &s->whole);
+    return s->whole.before[s->n] <= 1 + rounding;
 }
 
 /* ---- Fronts along the units ---------------------------------------------------------------------------- */
 
-/* Strike what cannot be completed: the bound of the units that follow is more than the cores left can do. */
-static bool trim(const struct solver *s, double limit_ns, unsigned end, ees__front *front) {
+/* Strike what cannot be completed: the way that follows is longer than the cores left can go. */
+static bool trim(const struct solver *s, unsigned end, ees__front *front) {
     if (!ees__grid_trim(&s->grid, front))
         return false;
-    double most = 1 + rounding - (s->least[s->n] - s->least[end]) / limit_ns;
+    double most = 1 + rounding - s->whole.after[end];
     bool left = false;
     for (unsigned cell = 0; cell < s->grid.n_cells; cell++) {
         if (front[cell] != EES__FRONT_NONE && ees__grid_weigh(&s->grid, cell, front[cell], s->weight) > most)
@@ -124,35 +155,33 @@ static bool trim(const struct solver *s, double limit_ns, unsigned end, ees__fro
     return left;
 }
 
-/* Keep the choices that take up at most `most` of all cores. @return how many */
-static unsigned drop_wasteful(struct solver *s, double most, unsigned n) {
-    unsigned kept = 0;
-    for (unsigned i = 0; i < n; i++)
-        if (ees__grid_weigh(&s->grid, s->choices[i].shift, s->choices[i].last, s->weight) <= most)
-            s->choices[kept++] = s->choices[i];
-    return kept;
+/* Choices of cores for a group, without those that leave too little for the ways before and after. @return how many */
+static unsigned list_choices(struct solver *s, unsigned first, unsigned end) {
+    double most = 1 + rounding - s->whole.before[first] - s->whole.after[end];
+    if (s->whole.step[range(s, first, end)] > most)
+        return 0;
+    return ees__grid_choices(&s->grid, work_of(s, first, end), 1 / s->limit_ns, s->weight, most, s->choices);
 }
 
 /* Extend what `from` holds for `first` by the group [first, end). */
-static void add_group(struct solver *s, double limit_ns, unsigned from, unsigned to, unsigned first, unsigned end) {
-    double slack = limit_ns - s->least[s->n];
-    if (!s->alive[from][first] || s->waste[first * (s->n + 1) + end] > slack + rounding * limit_ns)
-        return;
-    unsigned n = ees__grid_choices(&s->grid, work_of(s, first, end), 1 / limit_ns, s->choices);
-    double most = (s->least[end] - s->least[first] + slack) / limit_ns + rounding;
-    n = drop_wasteful(s, most, n);
+static void add_group(struct solver *s, unsigned from, unsigned to, unsigned first, unsigned end) {
+    unsigned n = s->alive[from][first] ? list_choices(s, first, end) : 0;
     ees__grid_extend(&s->grid, front_of(s, from, first), s->choices, n, front_of(s, to, end));
 }
 
 /* Phase 1: any number of groups. Everything happens in row 1. */
 static bool is_possible(struct solver *s, double limit_ns) {
+    if (!set_limit(s, limit_ns))
+        return false;
+    if (s->grid.n_dims == 0)
+        return true;
     ees__grid_start(&s->grid, front_of(s, 1, 0));
     s->alive[1][0] = true;
     for (unsigned end = 1; end <= s->n; end++) {
         ees__grid_clear(&s->grid, front_of(s, 1, end));
         for (unsigned first = 0; first < end; first++)
-            add_group(s, limit_ns, 1, 1, first, end);
-        s->alive[1][end] = trim(s, limit_ns, end, front_of(s, 1, end));
+            add_group(s, 1, 1, first, end);
+        s->alive[1][end] = trim(s, end, front_of(s, 1, end));
     }
     return s->alive[1][s->n];
 }
@@ -165,6 +194,8 @@ static int add_row(struct solver *s, unsigned row, ees_error *err) {
 
 /* Phase 2: the least number of groups. @return it; 0: impossible, or with more than EES_MAX_GROUPS only; EES_ENOMEM */
 static int least_groups(struct solver *s, double limit_ns, ees_error *err) {
+    if (!set_limit(s, limit_ns))
+        return 0;
     unsigned most = s->n < EES_MAX_GROUPS ? s->n : EES_MAX_GROUPS;
     memset(s->alive, 0, sizeof s->alive);
     ees__grid_start(&s->grid, front_of(s, 0, 0));
@@ -174,8 +205,8 @@ static int least_groups(struct solver *s, double limit_ns, ees_error *err) {
         for (unsigned end = row; end <= s->n; end++) {
             ees__grid_clear(&s->grid, front_of(s, row, end));
             for (unsigned first = row - 1; first < end; first++)
-                add_group(s, limit_ns, row - 1, row, first, end);
-            s->alive[row][end] = trim(s, limit_ns, end, front_of(s, row, end));
+                add_group(s, row - 1, row, first, end);
+            s->alive[row][end] = trim(s, end, front_of(s, row, end));
         }
         if (s->alive[row][s->n])
             return (int)row;
@@ -196,13 +227,12 @@ static unsigned set_group(const struct solver *s, ees_plan_group *group, unsigne
 }
 
 /* One step back: the group that led to `cell` of the front at `end`. @return its first unit, and the cell before */
-static unsigned read_group(struct solver *s, double limit_ns, unsigned row, unsigned end, unsigned *cell,
-                           ees_plan_group *group) {
+static unsigned read_group(struct solver *s, unsigned row, unsigned end, unsigned *cell, ees_plan_group *group) {
     ees__front value = front_of(s, row, end)[*cell];
     for (unsigned first = row - 1; first < end; first++) {
         if (!s->alive[row - 1][first])
             continue;
-        unsigned n = ees__grid_choices(&s->grid, work_of(s, first, end), 1 / limit_ns, s->choices);
+        unsigned n = list_choices(s, first, end);
         const struct ees__choice *c =
             ees__grid_explain(&s->grid, front_of(s, row - 1, first), s->choices, n, *cell, value);
         if (!c)
@@ -246,14 +276,14 @@ static void deal_out_rest(const struct solver *s, const unsigned *n_of_type, ees
     }
 }
 
-static void read_plan(struct solver *s, double limit_ns, unsigned n_groups, const unsigned *n_of_type, ees_plan *out) {
+static void read_plan(struct solver *s, unsigned n_groups, const unsigned *n_of_type, ees_plan *out) {
     const ees__front *last = front_of(s, n_groups, s->n);
     unsigned cell = 0, end = s->n;
     while (last[cell] == EES__FRONT_NONE)
         cell++;
     *out = (ees_plan){.n_groups = n_groups};
     for (unsigned row = n_groups; row > 0; row--)
-        end = read_group(s, limit_ns, row, end, &cell, &out->groups[row - 1]);
+        end = read_group(s, row, end, &cell, &out->groups[row - 1]);
     deal_out_rest(s, n_of_type, out);
 }
 
@@ -274,7 +304,7 @@ static double find_limit(struct solver *s, double low, double high) {
 static int search(struct solver *s, const unsigned *n_of_type, ees_plan *out, ees_error *err) {
     *out = (ees_plan){.n_groups = 1};
     set_group(s, &out->groups[0], 0, s->n, n_of_type);
-    double replicas_ns = 1 / rate_of(s, &out->groups[0]), least_ns = s->least[s->n];
+    double replicas_ns = 1 / rate_of(s, &out->groups[0]), least_ns = s->bound.before[s->n];
     if (replicas_ns <= least_ns * same_within)
         return 0;
     /* A bound of nothing (all costs could be zero) would never be met by halving. */
@@ -283,7 +313,7 @@ static int search(struct solver *s, const unsigned *n_of_type, ees_plan *out, ee
         int n_groups = least_groups(s, limit_ns, err);
         EES_TRY(n_groups);
         if (n_groups > 0) {
-            read_plan(s, limit_ns, (unsigned)n_groups, n_of_type, out);
+            read_plan(s, (unsigned)n_groups, n_of_type, out);
             return 0;
         }
     }
@@ -305,9 +335,10 @@ static int check(const ees_profile *p, const unsigned *n_of_type, ees_error *err
 static int solve(struct solver *s, const unsigned *n_of_type, ees_plan *out, ees_error *err) {
     size_t n_ranges = (size_t)(s->n + 1) * (s->n + 1);
     s->work = ees__calloc_aligned(n_ranges * s->n_types, sizeof *s->work);
-    s->waste = ees__calloc_aligned(n_ranges, sizeof *s->waste);
+    s->bound.step = ees__calloc_aligned(n_ranges, sizeof *s->bound.step);
+    s->whole.step = ees__calloc_aligned(n_ranges, sizeof *s->whole.step);
     s->choices = ees__calloc_aligned(s->grid.n_cells, sizeof *s->choices);
-    if (!s->work || !s->waste || !s->choices)
+    if (!s->work || !s->bound.step || !s->whole.step || !s->choices)
         return EES_FAIL(err, EES_ENOMEM, "no memory to plan %u units", s->n);
     EES_TRY(add_row(s, 0, err));
     EES_TRY(add_row(s, 1, err));
@@ -320,7 +351,8 @@ static void free_solver(struct solver *s) {
     for (unsigned row = 0; row <= EES_MAX_GROUPS; row++)
         ees__free(s->rows[row]);
     ees__free(s->work);
-    ees__free(s->waste);
+    ees__free(s->bound.step);
+    ees__free(s->whole.step);
     ees__free(s->choices);
     ees__free(s);
 }
