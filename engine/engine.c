@@ -67,12 +67,24 @@ static int solve_plan(struct ees_engine *e, const ees_engine_options *o, ees_err
     return ees_plan_solve(e->profile, reach, n_of_type, &e->plan, err);
 }
 
+/* A plan as written; where costs are known its groups get the core types that suit them. */
+static int parse_plan(struct ees_engine *e, const ees_engine_options *o, const char *text, ees_error *err) {
+    double reach[EES_MAX_UNITS];
+    unsigned n_of_type[EES_MAX_CORE_TYPES] = {0};
+    EES_TRY(ees_plan_parse(e->model, text, e->n_workers, &e->plan, err));
+    if (!o->profile || o->profile->n_types != e->cores.n_types)
+        return 0;
+    EES_TRY(expected_reach(e, o, reach, err));
+    ees_cores_count(&e->cores, e->n_workers, n_of_type);
+    return ees_plan_predict(o->profile, reach, n_of_type, &e->plan, err);
+}
+
 static int choose_plan(struct ees_engine *e, const ees_engine_options *o, ees_error *err) {
     const char *text = o->plan ? o->plan : "auto";
     if (strcmp(text, "auto") != 0)
-        return ees_plan_parse(e->model, text, e->n_workers, &e->plan, err);
+        return parse_plan(e, o, text, err);
     if (e->n_workers == 1 && !o->profile)
-        return ees_plan_parse(e->model, "replicas", 1, &e->plan, err);
+        return parse_plan(e, o, "replicas", err);
     return solve_plan(e, o, err);
 }
 
