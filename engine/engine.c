@@ -283,8 +283,8 @@ int ees_engine_open(const ees_model *model, const ees_engine_options *options, e
 }
 
 static void stop_workers(struct ees_engine *e) {
-    /* release, pairs with stopping() in worker.c. notify_all orders it before the wake-up of every sleeper. [stop.store] */
-    atomic_store_explicit(&e->stop, true, memory_order_release);
+    /* relaxed: nothing is published with it; notify_all orders it before the wake-up of every sleeper. Test: proof_event. */
+    atomic_store_explicit(&e->stop, true, memory_order_relaxed);
     ees__event_notify_all(&e->work);
     for (unsigned i = 0; i < e->n_started; i++)
         pthread_join(e->workers[i].thread, NULL);
