@@ -127,7 +127,7 @@ static int start_workers(struct ees_engine *e, const int *cpus, unsigned n_cpus,
         w->group = group;
         w->want_cpu = pin ? cpus[i % n_cpus] : -1;
         atomic_init(&w->cpu, -1);
-        w->lane = ees__lane_open(e->model);
+        w->lane = ees__lane_open(e->model, 1);
         if (!w->lane)
             return EES_FAIL(err, EES_ENOMEM, "no memory for the scratch space of worker %u", i);
         EES_TRY(start_worker(w, err));

@@ -23,7 +23,8 @@ struct bench {
 
 static int time_unit(struct bench *b, unsigned unit, uint64_t *ns) {
     uint64_t start_ns = ees__now_ns();
-    int rc = ees__unit_run(b->model, &b->policy, unit, &b->item, b->lane);
+    int rc;
+    ees__unit_run(b->model, &b->policy, unit, &(struct ees__item *){&b->item}, 1, &rc, b->lane, NULL);
     *ns = ees__now_ns() - start_ns;
     if (rc < 0)
         return EES_FAIL(b->err, rc, "%s", b->item.error.message);
@@ -65,7 +66,7 @@ static int measure_warm(struct bench *b, ees_profile *out) {
 
 static int measure(struct bench *b, ees_profile *out) {
     const ees_model_info *info = ees_model_get_info(b->model);
-    b->lane = ees__lane_open(b->model);
+    b->lane = ees__lane_open(b->model, 1);
     b->item.state = ees__calloc_aligned(info->state_bytes, 1);
     b->item.logits = ees__calloc_aligned(info->n_classes, sizeof(float));
     if (!b->lane || !b->item.state || !b->item.logits)

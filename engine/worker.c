@@ -66,7 +66,7 @@ static void run_slot(struct ees__worker *w, unsigned group, uint32_t slot_idx) {
     }
     while (rc == EES__UNIT_NEXT && slot->next_unit < end) {
         unsigned unit = slot->next_unit++;
-        rc = ees__unit_run(e->model, &e->policy, unit, &slot->item, w->lane);
+        ees__unit_run(e->model, &e->policy, unit, &(struct ees__item *){&slot->item}, 1, &rc, w->lane, NULL);
         if (unit == 0)
             ees__slot_release_frame(slot);
         uint64_t then_ns = now_ns;

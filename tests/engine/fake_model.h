@@ -7,13 +7,14 @@
 #include "eestream/model.h"
 #include "stages/stage.h"
 
-enum { FAKE_BLOCKS = 6, FAKE_EXITS = 2, FAKE_UNITS = 2 + 2 * FAKE_BLOCKS + FAKE_EXITS + 1, FAKE_CLASSES = 4 };
+enum { FAKE_BLOCKS = 6, FAKE_EXITS = 2, FAKE_UNITS = 2 + 2 * FAKE_BLOCKS + FAKE_EXITS + 1, FAKE_CLASSES = 4, FAKE_ROWS = 20 };
 
 /* What a test frame's bytes say. Pushed as EES_FRAME_JPEG. */
 struct fake_frame {
     uint32_t number;
     uint8_t exit;       /* 0 .. FAKE_EXITS */
     uint8_t fails_at;   /* unit that fails, 255: none */
+    uint8_t degrades;   /* not 0: leaves at the first exit at any degrade level above 0 */
 };
 
 struct ees_model {
