@@ -251,14 +251,14 @@ static bool do_side_work(struct ees__worker *w) {
  * @return false: nothing came and it is told to stop */
 static bool wait_for_work(struct ees__worker *w, struct ees__taken *taken) {
     struct ees_engine *e = w->engine;
-    bool teams = e->options.hint == EES_HINT_LATENCY;
     for (;;) {
-        uint64_t until_ns = ees__now_ns() + e->spin_ns;
+        uint64_t spin_ns = LOAD(e->spin_ns), until_ns = ees__now_ns() + spin_ns;
+        bool teams = e->options.hint == EES_HINT_LATENCY && spin_ns > 0;
         do {
             if (take(w, taken))
                 return true;
             if (do_side_work(w))
-                until_ns = ees__now_ns() + e->spin_ns;
+                until_ns = ees__now_ns() + spin_ns;
             else
                 ees__pause_cpu();
         } while (ees__now_ns() < until_ns || (teams && ees__leader_any(e)));
