@@ -31,6 +31,11 @@ install_packages() {
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return
+    if ! command -v apt-get >/dev/null; then
+        echo "$0: installs packages on Debian and its kin only; elsewhere install what these hold, then run" \
+            "'cmake --preset release && cmake --build --preset release': $*" >&2
+        exit 1
+    fi
     say "installing ${missing[*]}"
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
