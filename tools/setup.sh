@@ -4,7 +4,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PACKAGES_BUILD=(gcc libc6-dev cmake ninja-build pkg-config libjpeg62-turbo-dev liburing-dev libjansson-dev libopenblas0-serial
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev)
-PACKAGES_TEST=(g++ libcmocka-dev python3-pytest python3-numpy python3-pil ffmpeg binutils)
+PACKAGES_TEST=(g++ libcmocka-dev spin python3-pytest python3-numpy python3-pil ffmpeg binutils)
 PACKAGES_ALL=(clang python3-venv)
 PACKAGES_ARM64_TOOLS=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PACKAGES_ARM64=(libc6:arm64 libjpeg62-turbo-dev:arm64 liburing-dev:arm64 libjansson-dev:arm64 libcmocka-dev:arm64
