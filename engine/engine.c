@@ -228,8 +228,6 @@ static int choose_sizes(struct ees_engine *e, const ees_engine_options *o, ees_e
     if (e->n_slots < e->n_workers + 1)
         return EES_FAIL(err, EES_EINVAL, "%u slots for %u workers: at least %u", e->n_slots, e->n_workers,
                         e->n_workers + 1);
-    /* With more workers than cores a polling worker would only keep a working one from its core. */
-    e->spin_ns = e->n_workers > e->cores.n_cores ? 0 : o->spin_ns;
     return 0;
 }
 
