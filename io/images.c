@@ -135,8 +135,8 @@ static int next_other(ees_source *s, size_t idx, ees_frame *out, ees_error *err)
                      ees__image_path(list, idx));
     int rc = n < (int)sizeof path ? open_and_next(path, &s->options, out, &report)
                                   : EES_FAIL_OS(&report, EES_ESOURCE, ENAMETOOLONG, "%s", s->name);
-    if (rc == 0)
-        return 0;
+    if (rc == 0 || rc == EES_ECANCELED)
+        return rc;
     struct ees__frame_buf *buf = rc == EES_ENOMEM ? NULL : ees__frame_buf_acquire(s->pool);
     if (!buf)
         return EES_FAIL(err, EES_ENOMEM, "%s: no memory for a frame", s->name);

@@ -214,6 +214,8 @@ static int open_libav(ees_source *s, ees_error *err) {
     EES_TRY(alloc_format(s, err));
     EES_TRY(open_format(s, err));
     EES_TRY(probe_streams(s, err));
+    if (ees__stop_wanted(&s->stop)) /* probing cut short is no failure to libav, and may have found no stream */
+        return EES_ECANCELED;
     EES_TRY(choose_stream(s, &decoder, err));
     if (l->stream->codecpar->codec_id != AV_CODEC_ID_MJPEG)
         EES_TRY(open_codec(s, decoder, err));

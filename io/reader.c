@@ -137,8 +137,10 @@ static int load_block(struct ees__reader *r, ees_error *err) {
 /* ---- streams ---- */
 
 static int wait_readable(struct ees__reader *r, ees_error *err) {
-    struct pollfd fds[2] = {{.fd = r->fd, .events = POLLIN}, {.fd = r->stop->fd, .events = POLLIN}};
-    while (poll(fds, 2, -1) < 0)
+    struct pollfd fds[3] = {{.fd = r->fd, .events = POLLIN},
+                            {.fd = r->stop->fd, .events = POLLIN},
+                            {.fd = r->stop->caller_fd, .events = POLLIN}}; /* -1 is passed over */
+    while (poll(fds, 3, -1) < 0)
         if (errno != EINTR)
             return EES_FAIL_OS(err, EES_ESOURCE, errno, "%s: cannot wait for byte %llu", r->name,
                                (unsigned long long)r->position);

@@ -24,6 +24,7 @@ void ees_source_options_default(ees_source_options *options) {
         .raw_fps = 30,
         .max_frame_bytes = (size_t)64 << 20,
         .readahead = 4,
+        .stop_fd = -1,
     };
 }
 
@@ -36,6 +37,8 @@ static int check_options(const ees_source_options *options, ees_error *err) {
         return EES_FAIL(err, EES_EINVAL, "max_frame_bytes is 0");
     if (options->readahead == 0)
         return EES_FAIL(err, EES_EINVAL, "readahead is 0, must be at least 1");
+    if (options->stop_fd >= 0 && fcntl(options->stop_fd, F_GETFD) < 0)
+        return EES_FAIL(err, EES_EINVAL, "stop_fd is %d, which is no open descriptor", options->stop_fd);
     return 0;
 }
 
@@ -145,6 +148,8 @@ static int begin_elsewhere(ees_source *s, uint64_t begin, ees_error *err) {
 static int open_located(ees_source *s, ees_error *err) {
     struct ees__probe probe = {.uri = s->name, .raw = s->options.raw};
     int fd;
+    if (ees__stop_wanted(&s->stop))
+        return EES_ECANCELED;
     EES_TRY(locate(s, &fd, err));
     if (fd >= 0)
         EES_TRY(open_reader(s, fd, &probe, err));
@@ -157,17 +162,18 @@ static int open_located(ees_source *s, ees_error *err) {
     return rc == EES__OPEN_ELSEWHERE ? begin_elsewhere(s, begin, err) : rc;
 }
 
-static int alloc_source(const char *uri, ees_source **out, ees_error *err) {
+static int alloc_source(const char *uri, const ees_source_options *options, ees_source **out, ees_error *err) {
     ees_source *s = ees__calloc_aligned(1, sizeof *s);
     if (!s)
         return EES_FAIL(err, EES_ENOMEM, "%s: no memory", uri);
     *out = s;
+    s->options = *options;
     s->stop.fd = -1;
     s->name = strdup(uri);
     if (!s->name)
         return EES_FAIL(err, EES_ENOMEM, "%s: no memory", uri);
     s->info = (ees_source_info){.name = s->name, .n_frames = -1};
-    if (ees__stop_init(&s->stop) < 0)
+    if (ees__stop_init(&s->stop, options->stop_fd) < 0)
         return EES_FAIL_OS(err, EES_ESOURCE, errno, "%s: cannot make an eventfd", uri);
     return 0;
 }
@@ -179,9 +185,8 @@ int ees_source_open(const char *uri, const ees_source_options *options, ees_sour
     if (!options)
         options = &defaults;
     EES_TRY(check_options(options, err));
-    int rc = alloc_source(uri, &s, err);
+    int rc = alloc_source(uri, options, &s, err);
     if (rc == 0) {
-        s->options = *options;
         rc = open_located(s, err);
         s->options.raw = NULL; /* the caller's string was needed for opening only */
     }

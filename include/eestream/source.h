@@ -39,6 +39,9 @@ typedef struct ees_source_options {
     double raw_fps;         /**< 30: time stamps of sources that carry none (raw, MJPEG, folders) */
     size_t max_frame_bytes; /**< 64 MiB: a compressed frame above it is reported as damaged */
     size_t readahead;       /**< 4: compressed frames read ahead of the consumer */
+    int stop_fd;            /**< -1: none; a descriptor of the caller's (an eventfd, the read end of a pipe): once it
+                                 is readable or its other end is gone, opening and every later ees_source_next()
+                                 return EES_ECANCELED soon. Never read from; open until ees_source_close() */
 } ees_source_options;
 
 /** What is known when a source was opened. Strings live as long as the source. */
@@ -54,11 +57,13 @@ typedef struct ees_source_info {
 /** Fill with the defaults noted above. */
 EES_API void ees_source_options_default(ees_source_options *options);
 
-/** Open a source.
+/** Open a source. Blocks until the first bytes are there: for ever on a silent pipe or a FIFO without a writer,
+ *  unless options->stop_fd ends it.
  *  @param uri      copied
  *  @param options  NULL: defaults
  *  @return 0; EES_ESOURCE missing, unreadable, empty or not a video; EES_EUNSUPPORTED needs libav or a codec
- *          this build lacks; EES_EINVAL bad options; EES_ENOMEM */
+ *          this build lacks; EES_ECANCELED by options->stop_fd, *err is untouched; EES_EINVAL bad options;
+ *          EES_ENOMEM */
 EES_API int ees_source_open(const char *uri, const ees_source_options *options, ees_source **out, ees_error *err);
 
 EES_API const ees_source_info *ees_source_get_info(const ees_source *source);
@@ -68,7 +73,7 @@ EES_API const ees_source_info *ees_source_get_info(const ees_source *source);
  *              takes the reference over, or call out->release(out->opaque). Valid after ees_source_close().
  *              A frame the source found damaged comes with out->error set and counts like any other.
  *  @return 0; EES_EOF after the last frame; EES_ESOURCE the source broke off (message names the byte offset);
- *          EES_ECANCELED after ees_source_stop(); EES_ENOMEM */
+ *          EES_ECANCELED after ees_source_stop() or by options.stop_fd; EES_ENOMEM */
 EES_API int ees_source_next(ees_source *source, ees_frame *out, ees_error *err);
 
 /** Make the current and every later ees_source_next() return EES_ECANCELED soon. Any thread, and

@@ -5,6 +5,7 @@ import os
 import pathlib
 import struct
 import subprocess
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -14,6 +15,10 @@ COMMAND = os.environ.get("EES_COMMAND", str(ROOT / "build/release/tools/eestream
 SHARED = pathlib.Path(os.environ.get("EES_SHARED_DATA", ROOT.parent / "shared/data"))
 SANITIZED = bool(os.environ.get("EES_SANITIZED"))
 WORLD = ROOT / "tools/assets/world"
+
+# What takes longer than this hangs, on whatever machine and under whatever load. A test waits for what must happen, never
+# for a time in which it should have happened; where a time is promised, the best of several tries keeps it.
+PATIENCE_S = 300
 
 
 @dataclass
@@ -27,7 +32,17 @@ class Done:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def run(*args, stdin=None, timeout=60, **kwargs):
+def wait_for(condition, process):
+    """Until condition() is true, as long as the process lives; returns its value."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert process.poll() is None, f"ended too early, exit code {process.returncode}"
+        assert time.monotonic() < deadline, "it never happens"
+        time.sleep(0.005)
+    return value
+
+
+def run(*args, stdin=None, timeout=PATIENCE_S, **kwargs):
     """Run the command to its end. stdin: bytes, a file, or None for an empty one."""
     if isinstance(stdin, bytes):
         kwargs["input"] = stdin

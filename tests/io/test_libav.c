@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -190,6 +191,43 @@ static void test_stop(void **state) {
     close(saved);
 }
 
+/* A pipe that falls silent while libav still looks what there is: only the caller's descriptor gets through. */
+static void *write_later(void *fd) {
+    usleep(50000);
+    eventfd_write(*(const int *)fd, 1);
+    return NULL;
+}
+
+static void test_stop_opening(void **state) {
+    static uint8_t bytes[1 << 16];
+    static const size_t cuts[] = {100, 300, 600}; /* in the header, in the tracks, before the first frame */
+    make_clip("-c:v ffv1 -g 1 x.mkv");
+    FILE *f = fopen(in_folder("x.mkv"), "rb");
+    size_t n = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0] && cuts[i] < n; i++) {
+        ees_source_options options;
+        ees_source_options_default(&options);
+        int ends[2], saved = dup(0);
+        pthread_t thread;
+        ees_source *s;
+        ees_error err = {0};
+        options.stop_fd = eventfd(0, EFD_CLOEXEC);
+        assert_int_equal(pipe(ends), 0);
+        assert_int_equal(write(ends[1], bytes, cuts[i]), cuts[i]);
+        assert_int_equal(dup2(ends[0], 0), 0);
+        close(ends[0]);
+        assert_int_equal(pthread_create(&thread, NULL, write_later, &options.stop_fd), 0);
+        assert_int_equal(ees_source_open("-", &options, &s, &err), EES_ECANCELED);
+        assert_int_equal(err.code, 0);
+        pthread_join(thread, NULL);
+        close(options.stop_fd);
+        close(ends[1]);
+        dup2(saved, 0);
+        close(saved);
+    }
+}
+
 static void test_pictures_in_folder(void **state) {
     make_subfolder("mixed");
     run("ffmpeg", "-v error -nostdin -y -f lavfi -i testsrc=s=32x16:d=1 -frames:v 1 mixed/b.png");
@@ -316,6 +354,7 @@ int main(void) {
         cmocka_unit_test(test_mp4_collection),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_stop_opening),
     };
     return cmocka_run_group_tests(tests, prepare, remove_folder);
 }

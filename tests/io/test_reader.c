@@ -29,7 +29,7 @@ static char big_path[256];
 static struct ees__stop stop;
 
 static int make_content(void **state) {
-    if (make_folder(state) < 0 || ees__stop_init(&stop) < 0 || !(content = malloc(FILE_BYTES)))
+    if (make_folder(state) < 0 || ees__stop_init(&stop, -1) < 0 || !(content = malloc(FILE_BYTES)))
         return -1;
     uint32_t x = 1;
     for (size_t i = 0; i < FILE_BYTES; i++) {

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -321,6 +322,77 @@ static void test_stop_from_thread(void **state) {
     close_silent(&s);
 }
 
+/* ---- stopping by the caller's descriptor, which works before there is a source ---- */
+
+static void *write_later(void *fd) {
+    usleep(30000); /* mostly after the source began to wait; what is tested holds before as well */
+    eventfd_write(*(const int *)fd, 1);
+    return NULL;
+}
+
+/* Opening what gives no byte ends as soon as the descriptor is readable. */
+static void check_opening_stopped(const char *uri, bool readable_at_once) {
+    ees_source_options options = default_options();
+    pthread_t thread;
+    ees_source *s = NULL;
+    ees_error err = {0};
+    options.stop_fd = eventfd(readable_at_once, EFD_CLOEXEC);
+    if (!readable_at_once)
+        assert_int_equal(pthread_create(&thread, NULL, write_later, &options.stop_fd), 0);
+    assert_int_equal(ees_source_open(uri, &options, &s, &err), EES_ECANCELED);
+    assert_null(s);
+    assert_int_equal(err.code, 0); /* not a failure */
+    if (!readable_at_once)
+        pthread_join(thread, NULL);
+    close(options.stop_fd);
+}
+
+static void test_stop_opening(void **state) {
+    int ends[2], saved = dup(0);
+    const char *fifo = in_folder("no_writer");
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(dup2(ends[0], 0), 0);
+    for (int at_once = 0; at_once < 2; at_once++) {
+        check_opening_stopped(fifo, at_once);
+        check_opening_stopped("-", at_once);
+    }
+    assert_int_equal(write(ends[1], "\xff\xd8", 2), 2); /* a beginning, too short to tell what it is */
+    check_opening_stopped("-", false);
+    dup2(saved, 0);
+    close(saved);
+    close(ends[0]);
+    close(ends[1]);
+    check_opening_stopped(in_folder("."), true);
+    check_opening_stopped(write_file("x.mjpeg", "abc", 3), true);
+    check_opening_stopped("synthetic:64x64", true);
+}
+
+/* One descriptor for opening and reading, here a pipe whose other end goes away. */
+static void test_stop_fd_ends_reading(void **state) {
+    ees_source_options options = default_options();
+    struct bytes b = {0};
+    int ends[2];
+    ees_source *s;
+    ees_frame frame;
+    for (unsigned i = 0; i < 5; i++)
+        put_jpeg(&b, i, 100, 1);
+    assert_int_equal(pipe(ends), 0);
+    options.stop_fd = ends[0];
+    assert_int_equal(ees_source_open(write_file("x.mjpeg", b.data, b.n), &options, &s, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ees_source_next(s, &frame, NULL), 0);
+        frame.release(frame.opaque);
+    }
+    close(ends[1]);
+    assert_int_equal(ees_source_next(s, &frame, NULL), EES_ECANCELED);
+    assert_int_equal(ees_source_next(s, &frame, NULL), EES_ECANCELED);
+    ees_source_close(s);
+    close(ends[0]);
+    assert_int_equal(read_all(in_folder("x.mjpeg"), &options).rc, EES_EINVAL); /* closed: a mistake, told */
+    drop(&b);
+}
+
 static ees_source *to_stop;
 
 static void stop_from_signal(int number) {
@@ -376,6 +448,8 @@ int main(void) {
         cmocka_unit_test(test_lists_refused),
         cmocka_unit_test(test_fifo),
         cmocka_unit_test(test_stop_from_thread),
+        cmocka_unit_test(test_stop_opening),
+        cmocka_unit_test(test_stop_fd_ends_reading),
         cmocka_unit_test(test_stop_from_signal),
         cmocka_unit_test(test_stop_file),
     };

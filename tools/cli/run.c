@@ -158,7 +158,7 @@ static void close_all(struct run *r) {
 }
 
 enum exit_code verb_run(const struct options *o) {
-    struct run r = {.o = o, .progress = {.fd = -1}};
+    struct run r = {.o = o, .stream = {.stop_fd = -1}, .progress = {.fd = -1}};
     ees_error err = {0};
     if (open_all(&r, &err) == 0) {
         stream_all(&r, &err);

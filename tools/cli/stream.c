@@ -2,9 +2,11 @@
 /* Threads: the caller pulls; one reader opens sources and pushes; one waits for signals. A source is opened by the
  * reader and closed by the puller, because answers point into it (source name, true class) until they are released. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "tools/cli/fail.h"
@@ -52,6 +54,9 @@ static int check_stdin(const struct stream *s, ees_error *err) {
 int stream_init(struct stream *s, char *const *uris, size_t n_uris, const ees_source_options *options, ees_error *err) {
     *s = (struct stream){.source_options = *options, .n_expected = -1};
     pthread_mutex_init(&s->lock, NULL);
+    s->source_options.stop_fd = s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->stop_fd < 0)
+        return CLI_FAIL_OS(err, EES_EINTERNAL, errno, "cannot make an eventfd");
     for (size_t i = 0; i < n_uris; i++)
         CLI_TRY((ees_source_is_list(uris[i]) ? add_list : add_input)(s, uris[i], err));
     return check_stdin(s, err);
@@ -63,9 +68,8 @@ static void stop(struct stream *s, bool interrupted) {
     pthread_mutex_lock(&s->lock);
     s->stopping = true;
     s->interrupted |= interrupted;
-    if (s->current)
-        ees_source_stop(s->current);
     pthread_mutex_unlock(&s->lock);
+    eventfd_write(s->stop_fd, 1); /* fails only where it is readable already, after 2^64 - 2 stops */
 }
 
 static bool is_stopping(struct stream *s) {
@@ -124,23 +128,15 @@ static void expect_frames(struct stream *s, const struct stream_input *input) {
     int64_t n = last && info->n_frames >= 0 ? (int64_t)s->n_pushed + info->n_frames : -1;
     if (s->limit && n > (int64_t)s->limit)
         n = (int64_t)s->limit;
+    pthread_mutex_lock(&s->lock);
     s->n_expected = n;
+    pthread_mutex_unlock(&s->lock);
 }
 
 static int open_input(struct stream *s, struct stream_input *input, ees_error *err) {
     if (input->source) /* by stream_open_first() */
         return 0;
     return ees_source_open(input->uri, &s->source_options, &input->source, err);
-}
-
-static void set_current(struct stream *s, struct stream_input *input) {
-    pthread_mutex_lock(&s->lock);
-    s->current = input ? input->source : NULL;
-    if (input)
-        expect_frames(s, input);
-    if (s->current && s->stopping)
-        ees_source_stop(s->current);
-    pthread_mutex_unlock(&s->lock);
 }
 
 /* @return EES_EOF at the end of the source or of --limit; EES_ECANCELED; or a failure */
@@ -167,9 +163,8 @@ static int push_frames(struct stream *s, struct stream_input *input, ees_error *
 static int read_input(struct stream *s, struct stream_input *input, ees_error *err) {
     CLI_TRY(open_input(s, input, err));
     uint64_t before = s->n_pushed;
-    set_current(s, input);
+    expect_frames(s, input);
     int rc = push_frames(s, input, err);
-    set_current(s, NULL);
     if (rc == EES_EOF && s->n_pushed == before)
         return CLI_FAIL(err, EES_ESOURCE, "%s: holds no frame", input->uri);
     return rc == EES_EOF ? 0 : rc;
@@ -194,6 +189,8 @@ static void *read_inputs(void *opaque) {
 
 int stream_open_first(struct stream *s, ees_error *err) {
     int rc = open_input(s, &s->inputs[0], err);
+    if (rc == EES_ECANCELED)
+        return 0;
     if (rc == EES_EUNSUPPORTED)
         err->code = rc = EES_ESOURCE;
     if (rc < 0 && s->n_inputs > 1) { /* the reader meets it again and goes on to the next */
@@ -267,5 +264,7 @@ void stream_fini(struct stream *s) {
     for (size_t i = 0; i < s->n_inputs; i++)
         free(s->inputs[i].uri);
     free(s->inputs);
+    if (s->stop_fd >= 0)
+        close(s->stop_fd);
     pthread_mutex_destroy(&s->lock);
 }

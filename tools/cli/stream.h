@@ -27,8 +27,8 @@ struct stream {
     bool verbose;
     ees_engine *engine;
 
-    pthread_mutex_t lock; /* guards the next four */
-    ees_source *current;  /* what a stop must reach */
+    int stop_fd;          /* eventfd, readable once stopping: ends whatever a source waits for, its opening too */
+    pthread_mutex_t lock; /* guards the next three */
     bool stopping, interrupted;
     int64_t n_expected; /* frames in total, -1 unknown */
 
@@ -45,12 +45,13 @@ struct stream {
  * @return 0; EES_ESOURCE list unreadable; EES_EINVAL stdin is a terminal or named twice; EES_ENOMEM */
 int stream_init(struct stream *s, char *const *uris, size_t n_uris, const ees_source_options *options, ees_error *err);
 
-/* From here SIGINT and SIGTERM stop the source and drain; the second one leaves at once with 130. Call before any
- * thread is started: they must inherit the blocked signals. */
+/* From here SIGINT and SIGTERM stop the source, one that is still being opened too, and drain; the second one leaves at
+ * once with 130. Call before any thread is started: they must inherit the blocked signals. */
 int stream_catch_signals(struct stream *s, ees_error *err);
 
 /* Open the first input now, so that a missing file is told before a model is loaded. Its failure ends the run only
- * when there is no other input. @return 0, or the source's error when it is the only one */
+ * when there is no other input, and a stop is no failure: stream_run() then finds nothing to do.
+ * @return 0, or the source's error when it is the only one */
 int stream_open_first(struct stream *s, ees_error *err);
 
 typedef int (*stream_result_fn)(void *opaque, const ees_result *result, ees_error *err);
@@ -64,6 +65,7 @@ int stream_run(struct stream *s, ees_engine *engine, struct progress *progress, 
 
 bool stream_was_interrupted(struct stream *s);
 
+/* Also after a failed stream_init(), and on a stream that is zeroed but for a stop_fd of -1. */
 void stream_fini(struct stream *s);
 
 #endif
