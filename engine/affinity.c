@@ -10,7 +10,8 @@
 
 enum { MAX_CPUS = 1 << 16 };
 
-unsigned ees__affinity_cpus(int *cpus, unsigned max) {
+/* Cores of a thread's mask, ascending, at most `max`; 0: it cannot be read. */
+static unsigned read_mask(pthread_t thread, int *cpus, unsigned max) {
     unsigned n = 0;
     for (int width = 1024; width <= MAX_CPUS && n == 0; width *= 4) {
         cpu_set_t *set = CPU_ALLOC(width);
@@ -18,20 +19,25 @@ unsigned ees__affinity_cpus(int *cpus, unsigned max) {
             break;
         size_t bytes = CPU_ALLOC_SIZE(width);
         CPU_ZERO_S(bytes, set);
-        bool got = sched_getaffinity(0, bytes, set) == 0;
-        for (int cpu = 0; got && cpu < width && n < max; cpu++)
+        int rc = pthread_getaffinity_np(thread, bytes, set);
+        for (int cpu = 0; rc == 0 && cpu < width && n < max; cpu++)
             if (CPU_ISSET_S((size_t)cpu, bytes, set))
                 cpus[n++] = cpu;
         CPU_FREE(set);
-        if (!got && errno != EINVAL)
+        if (rc != 0 && rc != EINVAL)
             break;
     }
+    return n;
+}
+
+unsigned ees__affinity_cpus(int *cpus, unsigned max) {
+    unsigned n = read_mask(pthread_self(), cpus, max);
     if (n == 0 && max > 0)
         cpus[n++] = 0;
     return n;
 }
 
-int ees__affinity_pin(int cpu) {
+int ees__affinity_pin(pthread_t thread, int cpu) {
     if (cpu < 0)
         return -1;
     cpu_set_t *set = CPU_ALLOC(cpu + 1);
@@ -40,12 +46,8 @@ int ees__affinity_pin(int cpu) {
     size_t bytes = CPU_ALLOC_SIZE(cpu + 1);
     CPU_ZERO_S(bytes, set);
     CPU_SET_S((size_t)cpu, bytes, set);
-    int pinned = -1;
-    if (pthread_setaffinity_np(pthread_self(), bytes, set) == 0) {
-        int now[2];
-        if (ees__affinity_cpus(now, 2) == 1 && now[0] == cpu)
-            pinned = cpu;
-    }
+    int now[2];
+    bool pinned = pthread_setaffinity_np(thread, bytes, set) == 0 && read_mask(thread, now, 2) == 1 && now[0] == cpu;
     CPU_FREE(set);
-    return pinned;
+    return pinned ? cpu : -1;
 }

@@ -3,11 +3,13 @@
 #ifndef EES_ENGINE_AFFINITY_H
 #define EES_ENGINE_AFFINITY_H
 
+#include <pthread.h>
+
 /* Cores of the calling thread's affinity mask, ascending. Writes at most `max`, returns how many it wrote, at least 1. */
 unsigned ees__affinity_cpus(int *cpus, unsigned max);
 
-/* Pin the calling thread to one core and read the mask back. @return the core, -1 when it could not be pinned (a
- * container may forbid it, the core may have gone): a note for the statistics, not an error. */
-int ees__affinity_pin(int cpu);
+/* Pin a thread to one core and read its mask back. @return the core, -1 when it could not be pinned (a container may
+ * forbid it, the core may have gone): a note for the statistics, not an error. */
+int ees__affinity_pin(pthread_t thread, int cpu);
 
 #endif

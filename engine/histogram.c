@@ -44,11 +44,18 @@ void ees__histogram_add(struct ees__histogram *h, uint64_t ns) {
             break;
 }
 
+static uint64_t bucket_sum(const struct ees__histogram *h, unsigned n_histograms, unsigned bucket) {
+    uint64_t n = 0;
+    for (unsigned i = 0; i < n_histograms; i++)
+        n += LOAD(h[i].buckets[bucket]);
+    return n;
+}
+
 /* The value with `rank` values at or below it, rank from 1. */
-static uint64_t value_at(const struct ees__histogram *h, uint64_t rank, const ees_latency *range) {
+static uint64_t value_at(const struct ees__histogram *h, unsigned n_histograms, uint64_t rank, const ees_latency *range) {
     uint64_t seen = 0;
     for (unsigned i = 0; i < N_BUCKETS; i++) {
-        seen += LOAD(h->buckets[i]);
+        seen += bucket_sum(h, n_histograms, i);
         if (seen >= rank) {
             uint64_t v = middle_of(i);
             return v < range->min_ns ? range->min_ns : v > range->max_ns ? range->max_ns : v;
@@ -57,16 +64,25 @@ static uint64_t value_at(const struct ees__histogram *h, uint64_t rank, const ee
     return range->max_ns;
 }
 
-void ees__histogram_read(const struct ees__histogram *h, ees_latency *out) {
-    *out = (ees_latency){.n = LOAD(h->n)};
-    if (out->n == 0)
+void ees__histogram_read_sum(const struct ees__histogram *h, unsigned n_histograms, ees_latency *out) {
+    uint64_t sum_ns = 0;
+    *out = (ees_latency){.min_ns = UINT64_MAX};
+    for (unsigned i = 0; i < n_histograms; i++) {
+        out->n += LOAD(h[i].n);
+        sum_ns += LOAD(h[i].sum_ns);
+        out->min_ns = LOAD(h[i].min_ns) < out->min_ns ? LOAD(h[i].min_ns) : out->min_ns;
+        out->max_ns = LOAD(h[i].max_ns) > out->max_ns ? LOAD(h[i].max_ns) : out->max_ns;
+    }
+    if (out->n == 0) {
+        *out = (ees_latency){0};
         return;
-    out->min_ns = LOAD(h->min_ns);
-    out->max_ns = LOAD(h->max_ns);
-    out->mean_ns = (double)LOAD(h->sum_ns) / (double)out->n;
+    }
+    out->mean_ns = (double)sum_ns / (double)out->n;
     /* nearest rank: ceil(q * n) */
-    out->p50_ns = value_at(h, (out->n * 500 + 999) / 1000, out);
-    out->p90_ns = value_at(h, (out->n * 900 + 999) / 1000, out);
-    out->p99_ns = value_at(h, (out->n * 990 + 999) / 1000, out);
-    out->p999_ns = value_at(h, (out->n * 999 + 999) / 1000, out);
+    out->p50_ns = value_at(h, n_histograms, (out->n * 500 + 999) / 1000, out);
+    out->p90_ns = value_at(h, n_histograms, (out->n * 900 + 999) / 1000, out);
+    out->p99_ns = value_at(h, n_histograms, (out->n * 990 + 999) / 1000, out);
+    out->p999_ns = value_at(h, n_histograms, (out->n * 999 + 999) / 1000, out);
 }
+
+void ees__histogram_read(const struct ees__histogram *h, ees_latency *out) { ees__histogram_read_sum(h, 1, out); }

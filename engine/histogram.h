@@ -20,4 +20,7 @@ void ees__histogram_init(struct ees__histogram *h);
 void ees__histogram_add(struct ees__histogram *h, uint64_t ns);
 void ees__histogram_read(const struct ees__histogram *h, ees_latency *out);
 
+/* Of `n_histograms` in an array, as if all values had been counted in one. */
+void ees__histogram_read_sum(const struct ees__histogram *h, unsigned n_histograms, ees_latency *out);
+
 #endif

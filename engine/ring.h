@@ -27,7 +27,7 @@
 
 struct ees__ring_cell {
     _Alignas(EES_CACHE_LINE) _Atomic uint32_t seq;
-    uint32_t value;
+    _Atomic uint32_t value; /* atomic because of ees__ring_peek(): relaxed, ordered by seq for its owner */
 };
 
 struct ees__ring {
@@ -81,7 +81,7 @@ static inline bool ees__ring_push(struct ees__ring *r, uint32_t value) {
             ticket = atomic_load_explicit(&r->wr, memory_order_relaxed);
         }
     }
-    cell->value = value;
+    atomic_store_explicit(&cell->value, value, memory_order_relaxed); /* relaxed: published by seq */
     /* release, pairs with the acquire in ees__ring_pop(). Guards: cell->value and everything this thread wrote into the
      * slot. If weaker: on AArch64 the consumer may run a unit on tokens not yet written. Test: stress_ring under TSan. */
     atomic_store_explicit(&cell->seq, ticket + 1, memory_order_release);
@@ -108,9 +108,21 @@ static inline bool ees__ring_pop(struct ees__ring *r, uint32_t *value) {
             ticket = atomic_load_explicit(&r->rd, memory_order_relaxed);
         }
     }
-    *value = cell->value;
+    *value = atomic_load_explicit(&cell->value, memory_order_relaxed); /* relaxed: ours since the acquire of seq */
     /* release, pairs with the acquire in ees__ring_push(). Guards: the read of cell->value just above. */
     atomic_store_explicit(&cell->seq, ticket + r->mask + 1, memory_order_release);
+    return true;
+}
+
+/* The value that the next pop would give, if nobody else pops first. A hint: by the time it is looked at it may be gone.
+ * @return false: empty, or being filled */
+static inline bool ees__ring_peek(struct ees__ring *r, uint32_t *value) {
+    uint32_t ticket = atomic_load_explicit(&r->rd, memory_order_relaxed); /* relaxed: as in push */
+    struct ees__ring_cell *cell = &r->cells[ticket & r->mask];
+    /* acquire, pairs with the release in ees__ring_push(): the value belongs to this ticket or a later one. */
+    if (atomic_load_explicit(&cell->seq, memory_order_acquire) != ticket + 1)
+        return false;
+    *value = atomic_load_explicit(&cell->value, memory_order_relaxed);
     return true;
 }
 

@@ -1,151 +1,293 @@
 /* SPDX-License-Identifier: MIT */
-/* A worker: takes frames from its group's queue, runs them to the end of the group's units or to their exit, hands them
- * on. A group is a preference, not a prison: with its own queue empty a worker helps in another one, the deepest
- * first (frames close to their end free their slots soonest), so no core idles while any frame waits. */
+/* A worker: takes frames (sched.c says which), runs them to the end of their group's units or to their exit, hands them on.
+ * One stretch of that is a visit; it has one frame, or a micro-batch of frames at the same position. Frames that exit leave
+ * the batch, the others close up. */
 #define _GNU_SOURCE
-#include "engine/internal.h"
-
 #include "common/clock.h"
 #include "engine/affinity.h"
+#include "engine/internal.h"
 
-#define ADD_OWN(counter, n) /* single writer: no read-modify-write needed; relaxed: carries no other data */ \
-    atomic_store_explicit(&(counter), atomic_load_explicit(&(counter), memory_order_relaxed) + (n), \
-                          memory_order_relaxed)
+#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
+#define STORE(x, v) atomic_store_explicit(&(x), (v), memory_order_relaxed)
 
-void ees__slot_release_frame(struct ees__slot *slot) {
-    if (slot->frame_held && slot->frame.release)
-        slot->frame.release(slot->frame.opaque);
-    slot->frame_held = false;
+/* Frames that run together. slots[i] and items[i] belong together; those that left are gone from both. */
+struct visit {
+    struct ees__worker *w;
+    unsigned group, first_unit, unit; /* next */
+    unsigned n_taken, n;
+    uint64_t start_ns, now_ns;
+    uint32_t slots[EES__MAX_BATCH];
+    struct ees__item *items[EES__MAX_BATCH];
+    int rc[EES__MAX_BATCH];
+};
+
+/* ---- Leaving ------------------------------------------------------------------------------------------- */
+
+/* Write down what this visit did to a frame. Beyond EES_MAX_VISITS the last entry adds up. */
+static void record_visit(const struct visit *v, struct ees__slot *slot) {
+    bool full = slot->n_visits == EES_MAX_VISITS;
+    ees_visit *at = &slot->visits[full ? EES_MAX_VISITS - 1 : slot->n_visits++];
+    uint64_t wait_ns = v->start_ns > slot->queued_ns ? v->start_ns - slot->queued_ns : 0;
+    if (!full)
+        *at = (ees_visit){.group = (uint16_t)v->group, .first_unit = (uint16_t)v->first_unit,
+                          .n_batch = (uint16_t)v->n_taken};
+    at->worker = (uint16_t)v->w->idx;
+    at->end_unit = (uint16_t)v->unit;
+    at->wait_ns += wait_ns;
+    at->run_ns += v->now_ns - v->start_ns;
 }
 
-static void count_arrival(struct ees__queue *q) {
-    uint32_t depth = ees__ring_count(&q->ring);
-    atomic_fetch_add_explicit(&q->n_arrivals, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&q->depth_sum, depth, memory_order_relaxed);
-    uint32_t max = atomic_load_explicit(&q->depth_max, memory_order_relaxed);
-    while (depth > max && !atomic_compare_exchange_weak_explicit(&q->depth_max, &max, depth, memory_order_relaxed,
-                                                                 memory_order_relaxed))
-        ;
+/* Frame i of the visit has its answer. */
+static void leave(struct visit *v, unsigned i, enum ees_status status, enum ees_early early) {
+    struct ees_engine *e = v->w->engine;
+    struct ees__slot *slot = &e->slots[v->slots[i]];
+    slot->status = status;
+    slot->early = early;
+    record_visit(v, slot);
+    if (status == EES_STATUS_OK && v->unit < e->info->n_units)
+        ees__audits_consider(e, v->slots[i], v->unit);
+    ees__answer(e, v->slots[i]);
 }
 
-/* A queue has room for every slot twice over, so "full" only means that a consumer was preempted between drawing a
- * ticket and emptying its cell, a whole lap ago: give it the core. */
-static void push_until_in(struct ees__ring *ring, uint32_t value) {
-    while (!ees__ring_push(ring, value))
-        sched_yield();
+static void keep(struct visit *v, unsigned i, unsigned *n_kept) {
+    v->slots[*n_kept] = v->slots[i];
+    v->items[*n_kept] = v->items[i];
+    ++*n_kept;
 }
 
-void ees__engine_enqueue(struct ees_engine *e, unsigned group, uint32_t slot_idx) {
-    struct ees__queue *q = &e->queues[group];
-    push_until_in(&q->ring, slot_idx);
-    count_arrival(q);
-    ees__event_notify(&e->work, (int)group);
+/* ---- Before a unit ------------------------------------------------------------------------------------- */
+
+/* What the worker knows a frame's share of this unit to cost. */
+static uint64_t mean_ns(const struct ees__worker *w, unsigned unit) {
+    uint64_t runs = LOAD(w->unit_runs[unit]);
+    return runs ? LOAD(w->unit_ns[unit]) / runs : 0;
 }
 
-/* The frame is done: into the window, where pull finds it when its turn comes. */
-static void retire(struct ees_engine *e, uint32_t slot_idx) {
-    struct ees__slot *slot = &e->slots[slot_idx];
-    ees__slot_release_frame(slot);
-    slot->done_ns = ees__now_ns();
-    /* release, pairs with the acquire in ees_engine_pull(). Guards: the answer in the slot. If weaker: pull may read
-     * logits not yet written. Test: stress_engine under TSan. */
-    atomic_store_explicit(&e->window[slot->item.seq & e->window_mask], slot_idx + 1, memory_order_release);
-    ees__event_notify(&e->answered, EES__WAKE_ANY);
-}
-
-/* Run one frame through its group. */
-static void run_slot(struct ees__worker *w, unsigned group, uint32_t slot_idx) {
-    struct ees_engine *e = w->engine;
-    struct ees__slot *slot = &e->slots[slot_idx];
-    unsigned end = e->plan.groups[group].end_unit;
-    uint64_t start_ns = ees__now_ns(), now_ns = start_ns;
-    int rc = EES__UNIT_NEXT;
-    if (slot->frame.error && slot->next_unit == 0) {
-        slot->item.error = *slot->frame.error;
-        rc = EES_EDAMAGED;
+/* Frames whose deadline would pass inside this unit leave with the best answer so far. Those without one are dropped, or, in
+ * a stream that drops nothing, go on to their first head. */
+static void keep_deadlines(struct visit *v) {
+    struct ees_engine *e = v->w->engine;
+    uint64_t end_ns = v->now_ns + mean_ns(v->w, v->unit) * v->n;
+    unsigned n_kept = 0;
+    for (unsigned i = 0; i < v->n; i++) {
+        struct ees__slot *slot = &e->slots[v->slots[i]];
+        bool block = ees__stream_at(e, slot->stream)->options.overload == EES_OVERLOAD_BLOCK;
+        if (end_ns <= slot->deadline_ns)
+            keep(v, i, &n_kept);
+        else if (slot->item.exit_idx >= 0)
+            leave(v, i, EES_STATUS_OK, EES_EARLY_DEADLINE);
+        else if (block || v->now_ns <= slot->deadline_ns) /* no answer yet: until the deadline itself it may get one */
+            keep(v, i, &n_kept);
+        else
+            leave(v, i, EES_STATUS_DROPPED, EES_EARLY_NONE);
     }
-    while (rc == EES__UNIT_NEXT && slot->next_unit < end) {
-        unsigned unit = slot->next_unit++;
-        rc = ees__unit_run(e->model, &e->policy, unit, &slot->item, w->lane);
-        if (unit == 0)
-            ees__slot_release_frame(slot);
-        uint64_t then_ns = now_ns;
-        now_ns = ees__now_ns();
-        ADD_OWN(w->unit_runs[unit], 1);
-        ADD_OWN(w->unit_ns[unit], now_ns - then_ns);
-    }
-    ADD_OWN(w->busy_ns, now_ns - start_ns);
-    ADD_OWN(w->n_runs, 1);
-    if (group != w->group)
-        ADD_OWN(w->n_helped, 1);
-    slot->failed = rc < 0;
-    if (rc == EES__UNIT_NEXT)
-        ees__engine_enqueue(e, group + 1, slot_idx);
-    else
-        retire(e, slot_idx);
+    v->n = n_kept;
 }
 
-/* Take a frame: own queue, then the others, deepest first. */
-static bool take(struct ees__worker *w, unsigned *group, uint32_t *slot_idx) {
-    struct ees_engine *e = w->engine;
-    *group = w->group;
-    bool got = ees__ring_pop(&e->queues[*group].ring, slot_idx);
-    for (unsigned g = e->plan.n_groups; g-- > 0 && !got;)
-        if (g != w->group) {
-            *group = g;
-            got = ees__ring_pop(&e->queues[g].ring, slot_idx);
+/* Frames that their source found damaged fail at once. */
+static void fail_damaged(struct visit *v) {
+    unsigned n_kept = 0;
+    for (unsigned i = 0; i < v->n; i++) {
+        struct ees__slot *slot = &v->w->engine->slots[v->slots[i]];
+        if (slot->frame.error) {
+            slot->item.error = *slot->frame.error;
+            leave(v, i, EES_STATUS_FAILED, EES_EARLY_NONE);
+        } else {
+            keep(v, i, &n_kept);
         }
-    /* Two frames may become visible to one woken sleeper (ring.h: a producer preempted mid-push hides those behind it);
-     * pass the wake-up on. */
-    if (got && ees__event_has_waiters(&e->work) && ees__ring_count(&e->queues[*group].ring) > 0)
-        ees__event_notify(&e->work, (int)*group);
-    return got;
+    }
+    v->n = n_kept;
 }
+
+/* ---- Running ------------------------------------------------------------------------------------------- */
+
+static void count_unit(struct visit *v, uint64_t then_ns) {
+    struct ees__worker *w = v->w;
+    EES__ADD_OWN(w->unit_runs[v->unit], v->n);
+    EES__ADD_OWN(w->unit_ns[v->unit], v->now_ns - then_ns);
+    if (ees__trace_is_on(&w->trace)) {
+        const struct ees__slot *slot = &w->engine->slots[v->slots[0]];
+        ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_UNIT,
+                                                      .worker = (uint16_t)w->idx,
+                                                      .group = (uint16_t)v->group,
+                                                      .unit = (uint16_t)v->unit,
+                                                      .n_batch = (uint16_t)v->n,
+                                                      .stream = slot->stream,
+                                                      .seq = slot->item.seq,
+                                                      .start_ns = then_ns,
+                                                      .length_ns = v->now_ns - then_ns});
+    }
+}
+
+/* Run the next unit on all frames together where batches pay, else one after the other. */
+static void compute(struct visit *v) {
+    struct ees__worker *w = v->w;
+    struct ees_engine *e = w->engine;
+    struct ees__team *team = e->options.hint == EES_HINT_LATENCY ? &w->leader.team : NULL;
+    unsigned step = LOAD(e->sched.batch_of[v->unit]);
+    for (unsigned i = 0; i < v->n; i += step) {
+        unsigned n = v->n - i < step ? v->n - i : step;
+        ees__unit_run(e->model, &e->policy, v->unit, v->items + i, n, v->rc + i, w->lane, team);
+    }
+}
+
+static void run_unit(struct visit *v) {
+    struct ees__worker *w = v->w;
+    struct ees_engine *e = w->engine;
+    uint64_t then_ns = v->now_ns;
+    STORE(w->since_ns, then_ns);
+    STORE(w->unit, v->unit); /* relaxed, both: for the watchdog's eyes */
+    compute(v);
+    v->now_ns = ees__now_ns();
+    count_unit(v, then_ns);
+    if (v->unit == 0)
+        for (unsigned i = 0; i < v->n; i++)
+            ees__slot_release_frame(&e->slots[v->slots[i]]);
+    v->unit++;
+    unsigned n_kept = 0;
+    for (unsigned i = 0; i < v->n; i++) {
+        if (v->rc[i] == EES__UNIT_NEXT)
+            keep(v, i, &n_kept);
+        else if (v->rc[i] == EES__UNIT_DONE)
+            leave(v, i, EES_STATUS_OK, v->items[i]->degraded ? EES_EARLY_DEGRADED : EES_EARLY_NONE);
+        else
+            leave(v, i, EES_STATUS_FAILED, EES_EARLY_NONE);
+    }
+    v->n = n_kept;
+}
+
+static void trace_visit(const struct visit *v, uint32_t stream, uint64_t seq) {
+    struct ees__worker *w = v->w;
+    if (ees__trace_is_on(&w->trace))
+        ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_VISIT,
+                                                      .worker = (uint16_t)w->idx,
+                                                      .group = (uint16_t)v->group,
+                                                      .unit = (uint16_t)v->first_unit,
+                                                      .n_batch = (uint16_t)v->n_taken,
+                                                      .stream = stream,
+                                                      .seq = seq,
+                                                      .start_ns = v->start_ns,
+                                                      .length_ns = v->now_ns - v->start_ns});
+}
+
+static void begin_visit(struct visit *v, struct ees__worker *w, const struct ees__taken *taken) {
+    struct ees_engine *e = w->engine;
+    *v = (struct visit){.w = w, .group = taken->group, .n_taken = taken->n, .n = taken->n};
+    v->first_unit = v->unit = e->sched.slots[taken->slots[0]].unit;
+    for (unsigned i = 0; i < v->n; i++) {
+        v->slots[i] = taken->slots[i];
+        v->items[i] = &e->slots[taken->slots[i]].item;
+        struct ees__stream *s = ees__stream_at(e, e->slots[taken->slots[i]].stream);
+        v->items[i]->degrade = (float)LOAD(s->degrade_permille) * 1e-3f;
+    }
+    v->start_ns = v->now_ns = ees__now_ns();
+}
+
+/* Frames that are not done wait for the next group. */
+static void hand_on(struct visit *v) {
+    struct ees_engine *e = v->w->engine;
+    for (unsigned i = 0; i < v->n; i++) {
+        struct ees__slot *slot = &e->slots[v->slots[i]];
+        record_visit(v, slot);
+        slot->queued_ns = v->now_ns;
+        e->sched.slots[v->slots[i]].unit = (uint16_t)v->unit;
+        ees__event_notify(&e->work, (int)ees__sched_put(&e->sched, v->slots[i]));
+    }
+}
+
+static void visit(struct ees__worker *w, const struct ees__taken *taken) {
+    struct ees_engine *e = w->engine;
+    struct visit v;
+    bool leads = e->options.hint == EES_HINT_LATENCY;
+    begin_visit(&v, w, taken);
+    uint32_t stream = e->slots[v.slots[0]].stream;
+    uint64_t seq = v.items[0]->seq;
+    unsigned end = ees__sched_end(&e->sched, v.unit);
+    EES__ADD_OWN(w->n_runs, v.n_taken);
+    EES__ADD_OWN(w->n_batched, v.n_taken > 1 ? v.n_taken : 0);
+    EES__ADD_OWN(w->n_helped, v.group == LOAD(e->sched.home[w->idx]) ? 0 : v.n_taken);
+    if (leads)
+        ees__leader_begin(e);
+    if (v.unit == 0)
+        fail_damaged(&v);
+    while (v.n > 0 && v.unit < end) {
+        keep_deadlines(&v);
+        if (v.n > 0)
+            run_unit(&v);
+    }
+    STORE(w->unit, e->info->n_units);
+    if (leads)
+        ees__leader_end(e);
+    EES__ADD_OWN(w->busy_ns, v.now_ns - v.start_ns);
+    trace_visit(&v, stream, seq);
+    hand_on(&v);
+}
+
+/* ---- Taking and waiting -------------------------------------------------------------------------------- */
 
 static bool stopping(struct ees_engine *e) {
-    /* acquire, pairs with the release in ees_engine_close(); the rings need no more than that. */
+    /* acquire, pairs with the release in stop_workers(); the rings need no more than that. [stop.load] */
     return atomic_load_explicit(&e->stop, memory_order_acquire);
 }
 
-static void pause_cpu(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
+static bool take(struct ees__worker *w, struct ees__taken *taken) {
+    struct ees_engine *e = w->engine;
+    if (!ees__sched_take(&e->sched, w->idx, taken))
+        return false;
+    /* Two frames may become visible to one woken sleeper (ring.h: a producer preempted mid-push hides those behind it);
+     * pass the wake-up on. */
+    if (ees__event_has_waiters(&e->work) && ees__sched_waiting(&e->sched) > 0)
+        ees__event_notify(&e->work, EES__WAKE_ANY);
+    return true;
+}
+
+/* Something to do beside frames: pieces of another worker's unit, or an audit. */
+static bool do_side_work(struct ees__worker *w) {
+    if (w->engine->options.hint == EES_HINT_LATENCY && ees__team_help(w))
+        return true;
+    return ees__audits_run(w);
 }
 
 /* Poll for spin_ns, then sleep. A hand-over takes well under a microsecond, a futex wake-up tens: polling a little
- * longer than a wake-up costs catches the frames that are about to arrive; bounded, so an idle engine uses no CPU.
- * @return false: told to stop */
-static bool wait_for_work(struct ees__worker *w, unsigned *group, uint32_t *slot_idx) {
+ * longer than a wake-up costs catches the frames that are about to arrive; bounded, so an idle engine uses no CPU. While a
+ * worker leads (EES_HINT_LATENCY), pieces turn up faster than anybody wakes: polling goes on.
+ * @return false: nothing came and it is told to stop */
+static bool wait_for_work(struct ees__worker *w, struct ees__taken *taken) {
     struct ees_engine *e = w->engine;
-    for (uint64_t until_ns = ees__now_ns() + e->spin_ns; ees__now_ns() < until_ns; pause_cpu())
-        if (take(w, group, slot_idx))
-            return true;
+    bool teams = e->options.hint == EES_HINT_LATENCY;
     for (;;) {
+        uint64_t until_ns = ees__now_ns() + e->spin_ns;
+        do {
+            if (take(w, taken))
+                return true;
+            if (do_side_work(w))
+                until_ns = ees__now_ns() + e->spin_ns;
+            else
+                ees__pause_cpu();
+        } while (ees__now_ns() < until_ns || (teams && ees__leader_any(e)));
         uint32_t key = ees__event_prepare(&e->work);
-        if (take(w, group, slot_idx)) {
+        if (take(w, taken)) {
             ees__event_cancel(&e->work);
             return true;
         }
-        if (stopping(e)) {
+        bool stop = stopping(e), again = do_side_work(w);
+        if (stop || again || (teams && ees__leader_any(e)))
             ees__event_cancel(&e->work);
+        else
+            ees__event_wait(&e->work, key, LOAD(e->sched.home[w->idx]), UINT64_MAX);
+        if (stop)
             return false;
-        }
-        ees__event_wait(&e->work, key, w->group, UINT64_MAX);
     }
 }
 
 void *ees__worker_main(void *worker) {
     struct ees__worker *w = worker;
-    unsigned group;
-    uint32_t slot_idx;
-    atomic_store_explicit(&w->cpu, ees__affinity_pin(w->want_cpu), memory_order_relaxed);
+    struct ees__taken taken;
     while (!stopping(w->engine)) {
-        if (!take(w, &group, &slot_idx) && !wait_for_work(w, &group, &slot_idx))
+        ees__audits_keep_free(w);
+        if (!take(w, &taken) && !wait_for_work(w, &taken))
             break;
-        run_slot(w, group, slot_idx);
+        visit(w, &taken);
     }
     return NULL;
 }

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
+#include "engine/audit.h"
+
+#include <sched.h>
+
+#include "common/clock.h"
+#include "common/fail.h"
+#include "engine/internal.h"
+
+#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
+#define COUNT(x, n) atomic_fetch_add_explicit(&(x), (n), memory_order_relaxed)
+
+/* ---- Open and close ------------------------------------------------------------------------------------ */
+
+static int make_jobs(struct ees_engine *e, ees_error *err) {
+    struct ees__audits *a = &e->audits;
+    size_t state = ees__round_up(e->info->state_bytes, EES_CACHE_LINE);
+    size_t logits = ees__round_up(e->info->n_classes * sizeof(float), EES_CACHE_LINE), each, total;
+    a->n_jobs = e->n_workers * (e->max_batch + 2);
+    if (!ees__add(state, logits, &each) || !ees__mul(each, a->n_jobs, &total) ||
+        !(a->memory = ees__calloc_aligned(total, 1)) || !(a->jobs = ees__calloc_aligned(a->n_jobs, sizeof *a->jobs)) ||
+        !ees__ring_init(&a->free, 2 * a->n_jobs, 0) || !ees__ring_init(&a->waiting, 2 * a->n_jobs, 0))
+        return EES_FAIL(err, EES_ENOMEM, "no memory for %u audits of %zu bytes", a->n_jobs, state + logits);
+    for (uint32_t i = 0; i < a->n_jobs; i++) {
+        char *at = (char *)a->memory + i * each;
+        a->jobs[i].item.state = (float *)(void *)at;
+        a->jobs[i].item.logits = (float *)(void *)(at + state);
+        ees__ring_push(&a->free, i);
+    }
+    return 0;
+}
+
+int ees__audits_init(struct ees_engine *e, ees_error *err) {
+    double share = e->options.audit_share;
+    if (!(share >= 0 && share <= 1))
+        return EES_FAIL(err, EES_EINVAL, "audit share %g: 0 to 1", share);
+    if (share == 0 || e->info->n_exits == 0)
+        return 0;
+    ees_policy_options none = {.name = "none"}, resolved;
+    EES_TRY(ees_policy_resolve(e->model, &none, &resolved, err));
+    EES_TRY(ees__policy_setup(e->model, &resolved, &e->audits.policy, err));
+    return make_jobs(e, err);
+}
+
+void ees__audits_fini(struct ees__audits *a) {
+    ees__ring_fini(&a->free);
+    ees__ring_fini(&a->waiting);
+    ees__free(a->jobs);
+    ees__free(a->memory);
+}
+
+/* ---- Choosing ------------------------------------------------------------------------------------------ */
+
+/* A number in [0, 1) from seed, stream and frame, by splitmix64 (Steele, Lea, Flood 2014): the same frames are chosen
+ * whatever the number of workers and their order. */
+static double draw(const struct ees_engine *e, unsigned stream, uint64_t seq) {
+    uint64_t z = e->options.audit_seed + 0x9e3779b97f4a7c15u * (seq + 1) + 0xd1b54a32d192ed03u * stream;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    z ^= z >> 31;
+    return (double)(z >> 11) * 0x1p-53;
+}
+
+void ees__audits_consider(struct ees_engine *e, uint32_t slot_idx, unsigned next_unit) {
+    struct ees__audits *a = &e->audits;
+    struct ees__slot *slot = &e->slots[slot_idx];
+    if (!a->jobs || slot->item.exit_idx >= (int)e->info->n_exits ||
+        draw(e, slot->stream, slot->item.seq) >= e->options.audit_share)
+        return;
+    COUNT(a->n_open, 1); /* relaxed: before the answer is published, which orders it for pull */
+    uint32_t idx;
+    while (!ees__ring_pop(&a->free, &idx))
+        sched_yield(); /* keep_free() left one: a producer was preempted mid-push */
+    struct ees__audit_job *job = &a->jobs[idx];
+    float *spare = job->item.state, *logits = job->item.logits;
+    job->item = slot->item;
+    job->item.logits = logits;
+    slot->item.state = spare;
+    job->unit = next_unit;
+    job->stream = slot->stream;
+    job->exit_idx = (unsigned)slot->item.exit_idx;
+    job->class_idx = slot->item.class_idx;
+    while (!ees__ring_push(&a->waiting, idx))
+        sched_yield(); /* room for every job twice over: a consumer was preempted mid-pop */
+    ees__event_notify(&e->work, EES__WAKE_ANY);
+}
+
+/* ---- Running ------------------------------------------------------------------------------------------- */
+
+static void judge(struct ees_engine *e, struct ees__audit_job *job, int rc) {
+    struct ees__audits *a = &e->audits;
+    if (rc == EES__UNIT_DONE) {
+        COUNT(a->n_done[job->exit_idx], 1);
+        COUNT(a->n_agreed[job->exit_idx], job->item.class_idx == job->class_idx);
+    } else {
+        COUNT(a->n_missed, 1);
+    }
+    /* release, pairs with the acquire in ees__audits_all_done(). Guards: the counts above. [audit.open.sub] */
+    if (atomic_fetch_sub_explicit(&a->n_open, 1, memory_order_release) == 1)
+        ees__event_notify_all(&e->answered);
+}
+
+static void run_job(struct ees__worker *w, uint32_t idx) {
+    struct ees_engine *e = w->engine;
+    struct ees__audit_job *job = &e->audits.jobs[idx];
+    struct ees__item *items[1] = {&job->item};
+    uint64_t start_ns = ees__now_ns();
+    unsigned first = job->unit;
+    int rc = EES__UNIT_NEXT;
+    while (rc == EES__UNIT_NEXT) {
+        atomic_store_explicit(&w->since_ns, ees__now_ns(), memory_order_relaxed);
+        atomic_store_explicit(&w->unit, job->unit, memory_order_relaxed); /* relaxed: for the watchdog's eyes */
+        ees__unit_run(e->model, &e->audits.policy, job->unit++, items, 1, &rc, w->lane, NULL);
+    }
+    atomic_store_explicit(&w->unit, e->info->n_units, memory_order_relaxed);
+    uint64_t length_ns = ees__now_ns() - start_ns;
+    EES__ADD_OWN(w->busy_ns, length_ns);
+    COUNT(e->audits.busy_ns, length_ns);
+    if (ees__trace_is_on(&w->trace))
+        ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_AUDIT, .worker = (uint16_t)w->idx, .n_batch = 1,
+                                                      .unit = (uint16_t)first, .stream = job->stream, .seq = job->item.seq,
+                                                      .start_ns = start_ns, .length_ns = length_ns});
+    judge(e, job, rc);
+    while (!ees__ring_push(&e->audits.free, idx))
+        sched_yield(); /* as in ees__audits_consider() */
+}
+
+bool ees__audits_run(struct ees__worker *w) {
+    struct ees__audits *a = &w->engine->audits;
+    uint32_t idx;
+    if (!a->jobs || !ees__ring_pop(&a->waiting, &idx))
+        return false;
+    run_job(w, idx);
+    return true;
+}
+
+/* Jobs are n_workers * (max_batch + 2) and at most n_workers of them are being run, so with fewer than n_workers * max_batch
+ * free, some wait; and with that many free, no visit of any worker can find none. */
+void ees__audits_keep_free(struct ees__worker *w) {
+    struct ees_engine *e = w->engine;
+    while (e->audits.jobs && ees__ring_count(&e->audits.free) < e->n_workers * e->max_batch && ees__audits_run(w))
+        ;
+}
+
+void ees__audits_read(struct ees__audits *a, ees_audit_stats *out) {
+    *out = (ees_audit_stats){.n_missed = LOAD(a->n_missed), .busy_ns = LOAD(a->busy_ns)};
+    for (unsigned i = 0; i < EES_MAX_EXITS; i++) {
+        out->n_done_by_exit[i] = LOAD(a->n_done[i]);
+        out->n_agreed_by_exit[i] = LOAD(a->n_agreed[i]);
+        out->n_done += out->n_done_by_exit[i];
+        out->n_agreed += out->n_agreed_by_exit[i];
+    }
+}
