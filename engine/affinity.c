@@ -4,34 +4,39 @@
 #include "engine/affinity.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 
 enum { MAX_CPUS = 1 << 16 };
 
-/* Cores of a thread's mask, ascending, at most `max`; 0: it cannot be read. */
-static unsigned read_mask(pthread_t thread, int *cpus, unsigned max) {
-    unsigned n = 0;
-    for (int width = 1024; width <= MAX_CPUS && n == 0; width *= 4) {
-        cpu_set_t *set = CPU_ALLOC(width);
-        if (!set)
+static struct ees__affinity_mask read_mask(pthread_t thread) {
+    for (int width = 1024; width <= MAX_CPUS; width *= 4) {
+        struct ees__affinity_mask mask = {.set = CPU_ALLOC(width), .bytes = CPU_ALLOC_SIZE(width)};
+        if (!mask.set)
             break;
-        size_t bytes = CPU_ALLOC_SIZE(width);
-        CPU_ZERO_S(bytes, set);
-        int rc = pthread_getaffinity_np(thread, bytes, set);
-        for (int cpu = 0; rc == 0 && cpu < width && n < max; cpu++)
-            if (CPU_ISSET_S((size_t)cpu, bytes, set))
-                cpus[n++] = cpu;
-        CPU_FREE(set);
-        if (rc != 0 && rc != EINVAL)
+        int rc = pthread_getaffinity_np(thread, mask.bytes, mask.set);
+        if (rc == 0)
+            return mask;
+        CPU_FREE(mask.set);
+        if (rc != EINVAL)
             break;
     }
+    return (struct ees__affinity_mask){0};
+}
+
+/* Cores in a mask, ascending, at most `max`. Frees the mask. */
+static unsigned list_cpus(struct ees__affinity_mask mask, int *cpus, unsigned max) {
+    unsigned n = 0;
+    for (size_t cpu = 0; mask.set && cpu < mask.bytes * 8 && n < max; cpu++)
+        if (CPU_ISSET_S(cpu, mask.bytes, (cpu_set_t *)mask.set))
+            cpus[n++] = (int)cpu;
+    if (mask.set)
+        CPU_FREE(mask.set);
     return n;
 }
 
 unsigned ees__affinity_cpus(int *cpus, unsigned max) {
-    unsigned n = read_mask(pthread_self(), cpus, max);
+    unsigned n = list_cpus(read_mask(pthread_self()), cpus, max);
     if (n == 0 && max > 0)
         cpus[n++] = 0;
     return n;
@@ -46,8 +51,18 @@ int ees__affinity_pin(pthread_t thread, int cpu) {
     size_t bytes = CPU_ALLOC_SIZE(cpu + 1);
     CPU_ZERO_S(bytes, set);
     CPU_SET_S((size_t)cpu, bytes, set);
-    int now[2];
-    bool pinned = pthread_setaffinity_np(thread, bytes, set) == 0 && read_mask(thread, now, 2) == 1 && now[0] == cpu;
+    bool set_it = pthread_setaffinity_np(thread, bytes, set) == 0;
     CPU_FREE(set);
-    return pinned ? cpu : -1;
+    int now[2];
+    return set_it && list_cpus(read_mask(thread), now, 2) == 1 && now[0] == cpu ? cpu : -1;
+}
+
+struct ees__affinity_mask ees__affinity_save(void) { return read_mask(pthread_self()); }
+
+void ees__affinity_restore(struct ees__affinity_mask *mask) {
+    if (mask->set) {
+        pthread_setaffinity_np(pthread_self(), mask->bytes, mask->set);
+        CPU_FREE(mask->set);
+    }
+    mask->set = NULL;
 }

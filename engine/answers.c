@@ -149,34 +149,41 @@ static int next_answer(struct ees_engine *e, uint32_t *slot_idx) {
     return LOAD(e->stalled) ? EES_ESTALLED : EES_EAGAIN;
 }
 
-static int report_stall(struct ees_engine *e, ees_error *err) {
-    unsigned idx = LOAD(e->stalled) - 1;
-    if (idx >= e->n_workers)
-        return EES_EAGAIN; /* it has gone on meanwhile */
+/* The worker may have gone on since it was found: then the report says that it is in no unit. */
+static void report_stall(struct ees_engine *e, ees_error *err) {
+    uint32_t stalled = LOAD(e->stalled);
+    unsigned idx = stalled ? stalled - 1 : 0;
     struct ees__worker *w = &e->workers[idx];
-    unsigned unit = LOAD(w->unit);
-    const ees_unit_info *info = ees_model_get_unit(e->model, unit);
-    EES_FAIL(err, EES_ESTALLED, "worker %u is stuck in %s for %.1f s, %.1f s are allowed", idx, info ? info->name : "no unit",
-             1e-9 * (double)(ees__now_ns() - LOAD(w->since_ns)), 1e-9 * (double)e->options.stall_ns);
-    return ees__hint(err, "a machine under heavy load needs a longer stall_ns (--stall-timeout)");
+    const ees_unit_info *info = ees_model_get_unit(e->model, LOAD(w->unit));
+    EES_FAIL(err, EES_ESTALLED, "worker %u is stuck in %s for %.1f s, %.1f s are allowed", idx,
+             info ? info->name : "no unit", 1e-9 * (double)(ees__now_ns() - LOAD(w->since_ns)),
+             1e-9 * (double)e->options.stall_ns);
+    ees__hint(err, "a machine under heavy load needs a longer stall_ns (--stall-timeout)");
+}
+
+/* Wait for an answer until the deadline. @return as next_answer() */
+static int wait_for_answer(struct ees_engine *e, uint64_t deadline_ns, uint32_t *slot_idx) {
+    for (bool in_time = deadline_ns > 0;;) {
+        uint32_t key = ees__event_prepare(&e->answered);
+        int rc = next_answer(e, slot_idx);
+        if (rc != EES_EAGAIN || !in_time) {
+            ees__event_cancel(&e->answered);
+            return rc;
+        }
+        in_time = ees__event_wait(&e->answered, key, 0, deadline_ns);
+    }
 }
 
 int ees_engine_pull(ees_engine *e, ees_result *out, int64_t timeout_us, ees_error *err) {
-    uint64_t deadline_ns = timeout_us < 0 ? UINT64_MAX : ees__now_ns() + (uint64_t)timeout_us * 1000;
+    uint64_t deadline_ns = timeout_us < 0    ? UINT64_MAX
+                           : timeout_us == 0 ? 0
+                                             : ees__now_ns() + (uint64_t)timeout_us * 1000;
     uint32_t slot_idx;
     int rc = next_answer(e, &slot_idx);
-    for (bool in_time = timeout_us != 0; rc == EES_EAGAIN && in_time;) {
-        uint32_t key = ees__event_prepare(&e->answered);
-        rc = next_answer(e, &slot_idx);
-        if (rc != EES_EAGAIN) {
-            ees__event_cancel(&e->answered);
-        } else {
-            in_time = ees__event_wait(&e->answered, key, 0, deadline_ns);
-            rc = next_answer(e, &slot_idx);
-        }
-    }
+    if (rc == EES_EAGAIN && deadline_ns > 0)
+        rc = wait_for_answer(e, deadline_ns, &slot_idx);
     if (rc == EES_ESTALLED)
-        return report_stall(e, err);
+        report_stall(e, err);
     if (rc < 0)
         return rc;
     fill_result(e, &e->slots[slot_idx], out);

@@ -29,17 +29,6 @@ static int expected_reach(struct ees_engine *e, const ees_engine_options *o, dou
     return ees_plan_reach(e->model, given, reach, err);
 }
 
-/* Workers run on cores of which type. */
-static uint8_t type_of_worker(const struct ees_engine *e, unsigned worker) {
-    return e->cores.type[worker % e->cores.n_cores];
-}
-
-static void count_types(const struct ees_engine *e, unsigned n_of_type[EES_MAX_CORE_TYPES]) {
-    memset(n_of_type, 0, EES_MAX_CORE_TYPES * sizeof *n_of_type);
-    for (unsigned w = 0; w < e->n_workers; w++)
-        n_of_type[type_of_worker(e, w)]++;
-}
-
 /* The profile for "auto": the caller's or measured now into `measured`. @return NULL without a failure: the sample frame is
  * beyond the model's limits, or the weights give no finite logits */
 static int find_profile(struct ees_engine *e, const ees_engine_options *o, ees_profile *measured, const ees_profile **out,
@@ -60,7 +49,7 @@ static int find_profile(struct ees_engine *e, const ees_engine_options *o, ees_p
 /* "auto": solved, and followed from then on by the governor, which keeps the profile. */
 static int solve_plan(struct ees_engine *e, const ees_engine_options *o, ees_error *err) {
     double reach[EES_MAX_UNITS];
-    unsigned n_of_type[EES_MAX_CORE_TYPES];
+    unsigned n_of_type[EES_MAX_CORE_TYPES] = {0};
     const ees_profile *profile = NULL;
     EES_TRY(expected_reach(e, o, reach, err));
     e->profile = ees__calloc_aligned(1, sizeof *e->profile);
@@ -73,17 +62,29 @@ static int solve_plan(struct ees_engine *e, const ees_engine_options *o, ees_err
         return ees_plan_parse(e->model, "replicas", e->n_workers, &e->plan, err);
     }
     if (profile != e->profile)
-        *e->profile = *profile;
-    count_types(e, n_of_type);
-    return ees_plan_solve(profile, reach, n_of_type, &e->plan, err);
+        ees_profile_scale(profile, &e->cores, e->profile);
+    ees_cores_count(&e->cores, e->n_workers, n_of_type);
+    return ees_plan_solve(e->profile, reach, n_of_type, &e->plan, err);
+}
+
+/* A plan as written; where costs are known its groups get the core types that suit them. */
+static int parse_plan(struct ees_engine *e, const ees_engine_options *o, const char *text, ees_error *err) {
+    double reach[EES_MAX_UNITS];
+    unsigned n_of_type[EES_MAX_CORE_TYPES] = {0};
+    EES_TRY(ees_plan_parse(e->model, text, e->n_workers, &e->plan, err));
+    if (!o->profile || o->profile->n_types != e->cores.n_types)
+        return 0;
+    EES_TRY(expected_reach(e, o, reach, err));
+    ees_cores_count(&e->cores, e->n_workers, n_of_type);
+    return ees_plan_predict(o->profile, reach, n_of_type, &e->plan, err);
 }
 
 static int choose_plan(struct ees_engine *e, const ees_engine_options *o, ees_error *err) {
     const char *text = o->plan ? o->plan : "auto";
     if (strcmp(text, "auto") != 0)
-        return ees_plan_parse(e->model, text, e->n_workers, &e->plan, err);
+        return parse_plan(e, o, text, err);
     if (e->n_workers == 1 && !o->profile)
-        return ees_plan_parse(e->model, "replicas", 1, &e->plan, err);
+        return parse_plan(e, o, "replicas", err);
     return solve_plan(e, o, err);
 }
 
@@ -166,7 +167,7 @@ static int init_worker(struct ees_engine *e, unsigned idx, ees_error *err) {
     struct ees__worker *w = &e->workers[idx];
     w->engine = e;
     w->idx = idx;
-    w->type = type_of_worker(e, idx);
+    w->type = e->cores.type[idx % e->cores.n_cores];
     atomic_init(&w->cpu, -1);
     atomic_init(&w->unit, e->info->n_units);
     ees__leader_init(&w->leader, e);
@@ -282,8 +283,8 @@ int ees_engine_open(const ees_model *model, const ees_engine_options *options, e
 }
 
 static void stop_workers(struct ees_engine *e) {
-    /* release, pairs with stopping() in worker.c. notify_all orders it before the wake-up of every sleeper. [stop.store] */
-    atomic_store_explicit(&e->stop, true, memory_order_release);
+    /* relaxed: nothing is published with it; notify_all orders it before the wake-up of every sleeper. Test: proof_event. */
+    atomic_store_explicit(&e->stop, true, memory_order_relaxed);
     ees__event_notify_all(&e->work);
     for (unsigned i = 0; i < e->n_started; i++)
         pthread_join(e->workers[i].thread, NULL);

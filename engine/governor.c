@@ -252,7 +252,7 @@ static void look(struct ees__governor *g, uint64_t dt_ns) {
 static void *govern(void *opaque) {
     struct ees__governor *g = opaque;
     struct ees_engine *e = g->engine;
-    while (!atomic_load_explicit(&e->stop, memory_order_acquire)) { /* pairs with the release in ees__governor_stop() */
+    while (!LOAD(e->stop)) {
         uint64_t now_ns = ees__now_ns();
         bool busy = is_busy(e);
         uint64_t tick_ns = !busy ? idle_tick_ns : ees__trace_is_on(&g->trace) ? trace_tick_ns : busy_tick_ns;
@@ -263,7 +263,7 @@ static void *govern(void *opaque) {
             g->looked_ns = now_ns;
         }
         uint32_t key = ees__event_prepare(&e->tick);
-        if (atomic_load_explicit(&e->stop, memory_order_acquire))
+        if (LOAD(e->stop)) /* relaxed: prepare has ordered it after the notification of a stop that came before */
             ees__event_cancel(&e->tick);
         else
             ees__event_wait(&e->tick, key, 0, now_ns + tick_ns);
@@ -305,8 +305,7 @@ void ees__governor_stop(struct ees_engine *e) {
     struct ees__governor *g = e->governor;
     if (!g)
         return;
-    /* release, pairs with the acquires in govern(); workers are stopped next by the same flag. [stop.store.governor] */
-    atomic_store_explicit(&e->stop, true, memory_order_release);
+    STORE(e->stop, true); /* relaxed: as in stop_workers(); workers are stopped next by the same flag */
     ees__event_notify_all(&e->tick);
     if (g->started)
         pthread_join(g->thread, NULL);

@@ -1,18 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The planner: which contiguous ranges of units, on how many workers each.
- *
- * Work of a group = sum over its units of cost x probability that a frame gets there. A unit costs its warm time when
- * the weights of its whole group fit a core's private cache, its cold time otherwise. The time between frames of a plan
- * is max over groups of work / workers; with equal costs everywhere one group of all workers is optimal (its loads
- * are equal by construction), so cuts are made exactly where they buy cache residency. */
-#include <float.h>
+/* What plans are worth: costs of groups, reach probabilities, predicted speed. The search for the best one is in
+ * plan_solve.c. */
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "common/fail.h"
-#include "common/mem.h"
-#include "eestream/plan.h"
+#include "engine/plan_costs.h"
 
 int ees_plan_reach(const ees_model *model, const double *exit_share, double *reach, ees_error *err) {
     const ees_model_info *info = ees_model_get_info(model);
@@ -35,131 +27,127 @@ int ees_plan_reach(const ees_model *model, const double *exit_share, double *rea
     return 0;
 }
 
-/* Expected work of units [first, end) as one group. */
-static double group_work(const ees_profile *p, const double *reach, unsigned first, unsigned end) {
-    size_t weights = 0;
-    for (unsigned u = first; u < end; u++)
-        weights += p->weights_bytes[u];
-    const double *cost = weights <= p->private_cache_bytes ? p->warm_ns : p->cold_ns;
-    double work = 0;
-    for (unsigned u = first; u < end; u++)
-        work += cost[u] * reach[u];
-    return work;
+/* ---- Costs of groups ----------------------------------------------------------------------------------- */
+
+/* A measured gain below this is noise, and a batch makes its first frame wait. */
+static const double batch_pays_below = 0.98;
+
+void ees__costs_init(struct ees__costs *c, const ees_profile *profile, const double *reach, const unsigned *n_of_type) {
+    *c = (struct ees__costs){.profile = profile, .reach = reach};
+    for (unsigned u = 0; profile->batch > 1 && u < profile->n_units; u++) {
+        double together = 0, alone = 0; /* relative to the cold cost, so that every core counts the same */
+        for (unsigned t = 0; t < profile->n_types; t++)
+            if (profile->types[t].cold_ns[u] > 0) {
+                together += n_of_type[t] * profile->types[t].batch_ns[u] / profile->types[t].cold_ns[u];
+                alone += n_of_type[t];
+            }
+        c->batched[u] = together < batch_pays_below * alone;
+    }
 }
 
-int ees_plan_predict(const ees_profile *profile, const double *reach, ees_plan *plan, ees_error *err) {
-    double total = 0, bottleneck = 0;
+void ees__group_cost_add(struct ees__group_cost *sum, const struct ees__costs *c, unsigned type, unsigned unit) {
+    const ees_unit_costs *costs = &c->profile->types[type];
+    sum->weights_bytes += c->profile->weights_bytes[unit];
+    sum->warm_ns += costs->warm_ns[unit] * c->reach[unit];
+    sum->cold_ns += (c->batched[unit] ? costs->batch_ns : costs->cold_ns)[unit] * c->reach[unit];
+}
+
+bool ees__group_cost_is_warm(const struct ees__group_cost *sum, const struct ees__costs *c, unsigned type) {
+    return sum->weights_bytes <= c->profile->types[type].private_cache_bytes;
+}
+
+double ees__group_cost_ns(const struct ees__group_cost *sum, const struct ees__costs *c, unsigned type) {
+    return ees__group_cost_is_warm(sum, c, type) ? sum->warm_ns : sum->cold_ns;
+}
+
+struct ees__group_cost ees__group_cost(const struct ees__costs *c, unsigned type, unsigned first, unsigned end) {
+    struct ees__group_cost sum = {0};
+    for (unsigned u = first; u < end; u++)
+        ees__group_cost_add(&sum, c, type, u);
+    return sum;
+}
+
+/* ---- Prediction ---------------------------------------------------------------------------------------- */
+
+static unsigned count_assigned(const ees_plan_group *group) {
+    unsigned n = 0;
+    for (unsigned t = 0; t < EES_MAX_CORE_TYPES; t++)
+        n += group->n_of_type[t];
+    return n;
+}
+
+static int check_groups(const ees_profile *profile, const ees_plan *plan, ees_error *err) {
+    if (profile->n_types == 0 || profile->n_types > EES_MAX_CORE_TYPES || profile->n_units > EES_MAX_UNITS)
+        return EES_FAIL(err, EES_EINVAL, "profile of %u units and %u core types: at most %d and 1 to %d", profile->n_units,
+                        profile->n_types, EES_MAX_UNITS, EES_MAX_CORE_TYPES);
     for (unsigned g = 0; g < plan->n_groups; g++) {
-        ees_plan_group *group = &plan->groups[g];
-        if (group->end_unit > profile->n_units)
-            return EES_FAIL(err, EES_EINVAL, "plan ends at unit %u, the profile has %u", group->end_unit, profile->n_units);
-        group->work_ns = group_work(profile, reach, group->first_unit, group->end_unit);
-        total += group->work_ns;
-        bottleneck = fmax(bottleneck, group->work_ns / group->n_workers);
+        const ees_plan_group *group = &plan->groups[g];
+        unsigned assigned = count_assigned(group);
+        if (group->end_unit > profile->n_units || group->end_unit <= group->first_unit)
+            return EES_FAIL(err, EES_EINVAL, "group %u of the plan covers units %u to %u, the profile has %u", g,
+                            group->first_unit, group->end_unit, profile->n_units);
+        if (group->n_workers == 0 || (assigned && assigned != group->n_workers))
+            return EES_FAIL(err, EES_EINVAL, "group %u of the plan has %u workers and %u cores", g, group->n_workers,
+                            assigned);
     }
-    plan->bottleneck_ns = bottleneck;
-    plan->fps = bottleneck > 0 ? 1e9 / bottleneck : 0;
-    plan->busy_share = bottleneck > 0 ? total / (bottleneck * plan->n_workers) : 0;
     return 0;
 }
 
-/* Dynamic programming tables over (units covered, workers used). */
-struct tables {
-    unsigned n_units, n_workers;
-    double *work;     /* [first * (n_units + 1) + end] */
-    double *best;     /* [units * (n_workers + 1) + workers]: least bottleneck, or least number of groups */
-    unsigned *from;   /* packed (first unit, workers of the last group) that reached it */
-};
-
-static double *best_at(struct tables *t, unsigned units, unsigned workers) {
-    return &t->best[units * (t->n_workers + 1) + workers];
-}
-
-/* Cost of adding a group to a partial plan. Phase 1: the bottleneck. Phase 2: one more group, if it keeps the limit. */
-static double extend(double before, double load, double limit) {
-    if (limit == 0)
-        return fmax(before, load);
-    return load <= limit ? before + 1 : DBL_MAX;
-}
-
-/* Fill the tables; limit 0: phase 1. @return value of the best complete plan that uses at most all workers */
-static double fill_tables(struct tables *t, double limit) {
-    for (unsigned u = 0; u <= t->n_units; u++)
-        for (unsigned w = 0; w <= t->n_workers; w++)
-            *best_at(t, u, w) = u == 0 ? 0 : DBL_MAX;
-    for (unsigned end = 1; end <= t->n_units; end++)
-        for (unsigned first = 0; first < end; first++)
-            for (unsigned k = 1; k <= t->n_workers; k++) {
-                double load = t->work[first * (t->n_units + 1) + end] / k;
-                for (unsigned w = k; w <= t->n_workers; w++) {
-                    double before = *best_at(t, first, w - k);
-                    if (before == DBL_MAX)
-                        continue;
-                    double value = extend(before, load, limit);
-                    if (value < *best_at(t, end, w)) {
-                        *best_at(t, end, w) = value;
-                        t->from[end * (t->n_workers + 1) + w] = first << 16 | k;
-                    }
-                }
-            }
-    return *best_at(t, t->n_units, t->n_workers);
-}
-
-/* Read the groups off the tables, last first. Workers that phase 2 left over go, one by one, to the slowest group. */
-static void read_plan(const struct tables *t, ees_plan *out) {
-    ees_plan_group reversed[EES_MAX_GROUPS];
-    unsigned n = 0, used = 0;
-    for (unsigned end = t->n_units, w = t->n_workers; end > 0; n++) {
-        unsigned packed = t->from[end * (t->n_workers + 1) + w], first = packed >> 16, k = packed & 0xffff;
-        reversed[n] = (ees_plan_group){
-            .first_unit = first, .end_unit = end, .n_workers = k, .work_ns = t->work[first * (t->n_units + 1) + end]};
-        used += k;
-        end = first;
-        w -= k;
+static int check_cores(const ees_profile *profile, const unsigned *n_of_type, const ees_plan *plan, ees_error *err) {
+    unsigned wanted = 0, there = 0;
+    for (unsigned t = 0; t < EES_MAX_CORE_TYPES; t++) {
+        unsigned of_type = 0, have = t < profile->n_types ? n_of_type[t] : 0;
+        for (unsigned g = 0; g < plan->n_groups; g++)
+            of_type += plan->groups[g].n_of_type[t];
+        if (of_type > have)
+            return EES_FAIL(err, EES_EINVAL, "the plan uses %u cores of type %u (%s), there are %u", of_type, t,
+                            t < profile->n_types ? profile->types[t].name : "unknown", have);
+        there += have;
     }
-    *out = (ees_plan){.n_groups = n, .n_workers = t->n_workers};
-    for (unsigned g = 0; g < n; g++)
-        out->groups[g] = reversed[n - 1 - g];
-    for (; used < t->n_workers; used++) {
-        unsigned slowest = 0;
-        for (unsigned g = 1; g < n; g++)
-            if (out->groups[g].work_ns / out->groups[g].n_workers >
-                out->groups[slowest].work_ns / out->groups[slowest].n_workers)
-                slowest = g;
-        out->groups[slowest].n_workers++;
+    for (unsigned g = 0; g < plan->n_groups; g++)
+        wanted += plan->groups[g].n_workers;
+    if (wanted > there)
+        return EES_FAIL(err, EES_EINVAL, "the plan has %u workers, there are %u cores", wanted, there);
+    return 0;
+}
+
+static void predict_group(const struct ees__costs *c, ees_plan_group *group, uint8_t *batch) {
+    bool any = false, cold = false;
+    group->rate_hz = 0;
+    for (unsigned t = 0; t < c->profile->n_types; t++) {
+        if (group->n_of_type[t] == 0)
+            continue;
+        struct ees__group_cost cost = ees__group_cost(c, t, group->first_unit, group->end_unit);
+        double work_ns = ees__group_cost_ns(&cost, c, t);
+        group->rate_hz += work_ns > 0 ? 1e9 * group->n_of_type[t] / work_ns : INFINITY;
+        if (!any) /* types stand fastest first */
+            group->work_ns = work_ns;
+        any = true;
+        cold |= !ees__group_cost_is_warm(&cost, c, t);
     }
+    for (unsigned u = group->first_unit; u < group->end_unit; u++)
+        batch[u] = cold && c->batched[u] ? (uint8_t)c->profile->batch : 1;
 }
 
-/* Costs are measured to a percent or so: a plan within 1 % of the best counts as equal, and fewer groups win. */
-static const double same_within = 1.01;
-
-static void solve(struct tables *t, const ees_profile *profile, const double *reach, ees_plan *out) {
-    for (unsigned first = 0; first < t->n_units; first++)
-        for (unsigned end = first + 1; end <= t->n_units; end++)
-            t->work[first * (t->n_units + 1) + end] = group_work(profile, reach, first, end);
-    double least = fill_tables(t, 0);
-    fill_tables(t, fmax(least * same_within, DBL_MIN));
-    read_plan(t, out);
-}
-
-int ees_plan_solve(const ees_profile *profile, const double *reach, unsigned n_workers, ees_plan *out, ees_error *err) {
-    unsigned n = profile->n_units;
-    if (n == 0 || n > EES_MAX_UNITS || n_workers == 0 || n_workers > EES_MAX_WORKERS)
-        return EES_FAIL(err, EES_EINVAL, "cannot plan %u units on %u workers: 1 to %d units, 1 to %d workers", n, n_workers,
-                        EES_MAX_UNITS, EES_MAX_WORKERS);
-    size_t n_states = (size_t)(n + 1) * (n_workers + 1);
-    struct tables t = {.n_units = n,
-                       .n_workers = n_workers,
-                       .work = ees__calloc_aligned((size_t)(n + 1) * (n + 1), sizeof *t.work),
-                       .best = ees__calloc_aligned(n_states, sizeof *t.best),
-                       .from = ees__calloc_aligned(n_states, sizeof *t.from)};
-    int rc = 0;
-    if (t.work && t.best && t.from)
-        solve(&t, profile, reach, out);
-    else
-        rc = EES_FAIL(err, EES_ENOMEM, "no memory to plan %u units on %u workers", n, n_workers);
-    ees__free(t.work);
-    ees__free(t.best);
-    ees__free(t.from);
-    return rc < 0 ? rc : ees_plan_predict(profile, reach, out, err);
+int ees_plan_predict(const ees_profile *profile, const double *reach, const unsigned *n_of_type, ees_plan *plan,
+                     ees_error *err) {
+    struct ees__costs c;
+    double slowest_hz = INFINITY, busy = 0;
+    unsigned n_workers = 0;
+    EES_TRY(check_groups(profile, plan, err));
+    EES_TRY(check_cores(profile, n_of_type, plan, err));
+    ees__costs_init(&c, profile, reach, n_of_type);
+    EES_TRY(ees__plan_assign(&c, n_of_type, plan, err));
+    for (unsigned g = 0; g < plan->n_groups; g++) {
+        predict_group(&c, &plan->groups[g], plan->batch);
+        slowest_hz = fmin(slowest_hz, plan->groups[g].rate_hz);
+        n_workers += plan->groups[g].n_workers;
+    }
+    bool works = slowest_hz < INFINITY; /* otherwise nothing costs anything */
+    for (unsigned g = 0; works && g < plan->n_groups; g++)
+        busy += plan->groups[g].n_workers * slowest_hz / plan->groups[g].rate_hz;
+    plan->bottleneck_ns = works ? 1e9 / slowest_hz : 0;
+    plan->fps = works ? slowest_hz : 0;
+    plan->busy_share = works ? busy / n_workers : 0;
+    return 0;
 }

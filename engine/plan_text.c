@@ -68,8 +68,8 @@ static int parse_group(const struct parser *p, const char *word, size_t n, ees_p
 }
 
 static int too_many_groups(const struct parser *p, unsigned n_workers) {
-    return EES_FAIL(p->err, EES_EINVAL, "plan '%s' has more groups than the %u workers or the %u units", p->text, n_workers,
-                    p->info->n_units);
+    return EES_FAIL(p->err, EES_EINVAL, "plan '%s' has more groups than the %u workers, the %u units or %d", p->text,
+                    n_workers, p->info->n_units, EES_MAX_GROUPS);
 }
 
 static int parse_groups(const struct parser *p, unsigned n_workers, ees_plan *out) {
@@ -99,7 +99,7 @@ static int parse_groups(const struct parser *p, unsigned n_workers, ees_plan *ou
 
 /* `n` groups with as equal a number of blocks as can be. */
 static int equal_groups(const struct parser *p, unsigned n, unsigned n_workers, ees_plan *out) {
-    if (n == 0 || n > n_workers || n > p->info->n_blocks)
+    if (n == 0 || n > n_workers || n > p->info->n_blocks || n > EES_MAX_GROUPS)
         return too_many_groups(p, n_workers);
     for (unsigned g = 0; g < n; g++) {
         out->groups[g].first_unit = g == 0 ? 0 : out->groups[g - 1].end_unit;

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Unit costs, measured on the calling thread: cold as part of the whole chain, warm one unit again and again. */
+/* Unit costs, measured on the calling thread: cold as part of the whole chain, warm one unit again and again, and
+ * batched; on one core of each type in turn. */
+#include <stdio.h>
+#include <string.h>
+
 #include "common/clock.h"
-#include "common/cpu.h"
 #include "common/fail.h"
 #include "common/mem.h"
 #include "eestream/plan.h"
 #include "eestream/source.h"
+#include "engine/affinity.h"
 #include "stages/stage.h"
 
-enum { MIN_RUNS = 2, MAX_RUNS = 200 }; /* the first warms up and does not count */
+enum { MIN_RUNS = 3, MAX_RUNS = 200 }; /* the first warms up and does not count */
 static const uint64_t default_min_ns = 2000000;
 
 struct bench {
@@ -21,6 +25,8 @@ struct bench {
     ees_error *err;
 };
 
+/* ---- One core ------------------------------------------------------------------------------------------ */
+
 static int time_unit(struct bench *b, unsigned unit, uint64_t *ns) {
     uint64_t start_ns = ees__now_ns();
     int rc = ees__unit_run(b->model, &b->policy, unit, &b->item, b->lane);
@@ -31,11 +37,11 @@ static int time_unit(struct bench *b, unsigned unit, uint64_t *ns) {
 }
 
 /* The least of several runs: noise only ever adds. */
-static int measure_cold(struct bench *b, ees_profile *out) {
+static int measure_cold(struct bench *b, unsigned n_units, ees_unit_costs *out) {
     uint64_t spent_ns = 0;
-    uint64_t enough_ns = b->min_ns * out->n_units;
+    uint64_t enough_ns = b->min_ns * n_units;
     for (unsigned pass = 0; pass < MIN_RUNS || (spent_ns < enough_ns && pass < MAX_RUNS); pass++) {
-        for (unsigned u = 0; u < out->n_units; u++) {
+        for (unsigned u = 0; u < n_units; u++) {
             uint64_t ns;
             EES_TRY(time_unit(b, u, &ns));
             spent_ns += ns;
@@ -46,10 +52,10 @@ static int measure_cold(struct bench *b, ees_profile *out) {
     return 0;
 }
 
-static int measure_warm(struct bench *b, ees_profile *out) {
-    for (unsigned u = 0; u < out->n_units; u++) {
+static int measure_warm(struct bench *b, const ees_profile *profile, ees_unit_costs *out) {
+    for (unsigned u = 0; u < profile->n_units; u++) {
         out->warm_ns[u] = out->cold_ns[u];
-        if (out->weights_bytes[u] > out->private_cache_bytes)
+        if (profile->weights_bytes[u] > out->private_cache_bytes)
             continue; /* it can never be warm */
         uint64_t spent_ns = 0;
         for (unsigned run = 0; run < MIN_RUNS || (spent_ns < b->min_ns && run < MAX_RUNS); run++) {
@@ -63,7 +69,75 @@ static int measure_warm(struct bench *b, ees_profile *out) {
     return 0;
 }
 
-static int measure(struct bench *b, ees_profile *out) {
+/* INTEGRATION: units run one frame at a time until ees__unit_run() takes several items. Then measure here, with
+ * profile->batch items in turn through all units, and set batch_ns to a frame's share. */
+static int measure_batch(struct bench *b, ees_profile *profile, ees_unit_costs *out) {
+    (void)b;
+    profile->batch = 1;
+    memcpy(out->batch_ns, out->cold_ns, sizeof out->batch_ns);
+    return 0;
+}
+
+static int measure_type(struct bench *b, const ees_core_type *type, ees_profile *profile, ees_unit_costs *out) {
+    memcpy(out->name, type->name, sizeof out->name);
+    out->private_cache_bytes = type->private_cache_bytes;
+    EES_TRY(measure_cold(b, profile->n_units, out));
+    EES_TRY(measure_warm(b, profile, out));
+    return measure_batch(b, profile, out);
+}
+
+/* ---- All core types ------------------------------------------------------------------------------------ */
+
+static void scale_costs(const ees_unit_costs *from, double factor, const ees_core_type *type, ees_unit_costs *out) {
+    ees_unit_costs scaled = {.private_cache_bytes = type->private_cache_bytes};
+    memcpy(scaled.name, type->name, sizeof scaled.name);
+    for (unsigned u = 0; u < EES_MAX_UNITS; u++) {
+        scaled.cold_ns[u] = from->cold_ns[u] * factor;
+        scaled.warm_ns[u] = from->warm_ns[u] * factor;
+        scaled.batch_ns[u] = from->batch_ns[u] * factor;
+    }
+    *out = scaled;
+}
+
+static bool pin_to_type(const ees_cores *cores, unsigned type) {
+    for (unsigned i = 0; i < cores->n_cores; i++)
+        if (cores->type[i] == type && ees__affinity_pin(pthread_self(), cores->cpu[i]) >= 0)
+            return true;
+    return false;
+}
+
+/* Several types: the thread visits one core of each. What cannot be visited is scaled from the first that was. */
+static int visit_types(struct bench *b, const ees_cores *cores, ees_profile *out) {
+    bool measured[EES_MAX_CORE_TYPES] = {false};
+    unsigned from = cores->n_types;
+    for (unsigned t = 0; t < cores->n_types; t++) {
+        measured[t] = pin_to_type(cores, t);
+        if (!measured[t])
+            continue;
+        EES_TRY(measure_type(b, &cores->types[t], out, &out->types[t]));
+        from = from == cores->n_types ? t : from;
+    }
+    if (from == cores->n_types) { /* pinning is forbidden: wherever the thread happens to run */
+        from = 0;
+        EES_TRY(measure_type(b, &cores->types[0], out, &out->types[0]));
+    }
+    for (unsigned t = 0; t < cores->n_types; t++)
+        if (!measured[t] && t != from)
+            scale_costs(&out->types[from], cores->types[from].capacity / cores->types[t].capacity, &cores->types[t],
+                        &out->types[t]);
+    return 0;
+}
+
+static int measure_types(struct bench *b, const ees_cores *cores, ees_profile *out) {
+    if (cores->n_types == 1)
+        return measure_type(b, &cores->types[0], out, &out->types[0]);
+    struct ees__affinity_mask before = ees__affinity_save();
+    int rc = visit_types(b, cores, out);
+    ees__affinity_restore(&before);
+    return rc;
+}
+
+static int measure(struct bench *b, const ees_cores *cores, ees_profile *out) {
     const ees_model_info *info = ees_model_get_info(b->model);
     b->lane = ees__lane_open(b->model);
     b->item.state = ees__calloc_aligned(info->state_bytes, 1);
@@ -71,15 +145,16 @@ static int measure(struct bench *b, ees_profile *out) {
     if (!b->lane || !b->item.state || !b->item.logits)
         return EES_FAIL(b->err, EES_ENOMEM, "no memory to measure the units");
     out->n_units = info->n_units;
-    out->private_cache_bytes = ees__cpu_private_cache_bytes();
+    out->n_types = cores->n_types;
     for (unsigned u = 0; u < info->n_units; u++)
         out->weights_bytes[u] = ees_model_get_unit(b->model, u)->weights_bytes;
-    EES_TRY(measure_cold(b, out));
-    return measure_warm(b, out);
+    return measure_types(b, cores, out);
 }
 
-static int measure_frame(const ees_model *model, const ees_frame *frame, uint64_t min_ns, ees_profile *out,
-                         ees_error *err) {
+/* ---- The frame ----------------------------------------------------------------------------------------- */
+
+static int measure_frame(const ees_model *model, const ees_frame *frame, uint64_t min_ns, const ees_cores *cores,
+                         ees_profile *out, ees_error *err) {
     struct bench b = {.model = model, .min_ns = min_ns ? min_ns : default_min_ns, .err = err};
     b.item.frame = frame;
     b.item.exit_idx = -1;
@@ -89,26 +164,61 @@ static int measure_frame(const ees_model *model, const ees_frame *frame, uint64_
     resolved.replay = &b.to_the_end;
     resolved.n_replay = 1;
     EES_TRY(ees__policy_setup(model, &resolved, &b.policy, err));
-    int rc = measure(&b, out);
+    int rc = measure(&b, cores, out);
     ees__lane_close(b.lane);
     ees__free(b.item.state);
     ees__free(b.item.logits);
     return rc;
 }
 
-int ees_profile_measure(const ees_model *model, const ees_frame *frame, uint64_t min_ns, ees_profile *out,
-                        ees_error *err) {
-    *out = (ees_profile){0};
-    if (frame)
-        return measure_frame(model, frame, min_ns, out, err);
+static int measure_synthetic(const ees_model *model, uint64_t min_ns, const ees_cores *cores, ees_profile *out,
+                             ees_error *err) {
     ees_source *source;
     ees_frame synthetic;
     EES_TRY(ees_source_open("synthetic:640x480", NULL, &source, err));
     int rc = ees_source_next(source, &synthetic, err);
     if (rc == 0) {
-        rc = measure_frame(model, &synthetic, min_ns, out, err);
+        rc = measure_frame(model, &synthetic, min_ns, cores, out, err);
         synthetic.release(synthetic.opaque);
     }
     ees_source_close(source);
     return rc;
+}
+
+int ees_profile_measure(const ees_model *model, const ees_frame *frame, uint64_t min_ns, const ees_cores *cores,
+                        ees_profile *out, ees_error *err) {
+    ees_cores detected;
+    *out = (ees_profile){0};
+    if (!cores)
+        EES_TRY(ees_cores_detect(&detected, err));
+    cores = cores ? cores : &detected;
+    if (cores->n_cores == 0 || cores->n_types == 0 || cores->n_types > EES_MAX_CORE_TYPES)
+        return EES_FAIL(err, EES_EINVAL, "cannot measure %u cores of %u types", cores->n_cores, cores->n_types);
+    for (unsigned i = 0; i < cores->n_cores; i++)
+        if (cores->cpu[i] < 0)
+            return EES_FAIL(err, EES_EINVAL, "core %u ('%s') is not of this machine: measure here, then scale", i,
+                            cores->types[cores->type[i]].name);
+    return frame ? measure_frame(model, frame, min_ns, cores, out, err)
+                 : measure_synthetic(model, min_ns, cores, out, err);
+}
+
+/* ---- Other cores --------------------------------------------------------------------------------------- */
+
+void ees_profile_scale(const ees_profile *profile, const ees_cores *cores, ees_profile *out) {
+    ees_unit_costs known[EES_MAX_CORE_TYPES];
+    unsigned n_known = profile->n_types;
+    memcpy(known, profile->types, sizeof known); /* `out` may be `profile` */
+    if (out != profile)
+        *out = *profile;
+    out->n_types = cores->n_types;
+    for (unsigned t = 0; t < cores->n_types; t++) {
+        const ees_core_type *type = &cores->types[t];
+        const ees_unit_costs *from = NULL;
+        for (unsigned k = 0; k < n_known && !from; k++)
+            if (strcmp(known[k].name, type->name) == 0)
+                from = &known[k];
+        scale_costs(from ? from : &known[0], from ? 1 : 1 / type->capacity, type, &out->types[t]);
+        if (type->private_cache_bytes == 0)
+            out->types[t].private_cache_bytes = (from ? from : &known[0])->private_cache_bytes;
+    }
 }

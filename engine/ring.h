@@ -67,7 +67,7 @@ static inline bool ees__ring_push(struct ees__ring *r, uint32_t value) {
     for (;;) {
         cell = &r->cells[ticket & r->mask];
         /* acquire, pairs with the release in ees__ring_pop(). Guards: the consumer's read of cell->value. If weaker: our
-         * write below may overtake that read and hand one slot out twice. Test: stress_ring, model ring. */
+         * write below may overtake that read and hand one slot out twice. Test: proof_ring. [ring.push.seq.load] */
         uint32_t seq = atomic_load_explicit(&cell->seq, memory_order_acquire);
         int32_t lap = (int32_t)(seq - ticket);
         if (lap == 0) {
@@ -83,7 +83,8 @@ static inline bool ees__ring_push(struct ees__ring *r, uint32_t value) {
     }
     atomic_store_explicit(&cell->value, value, memory_order_relaxed); /* relaxed: published by seq */
     /* release, pairs with the acquire in ees__ring_pop(). Guards: cell->value and everything this thread wrote into the
-     * slot. If weaker: on AArch64 the consumer may run a unit on tokens not yet written. Test: stress_ring under TSan. */
+     * slot. If weaker: on AArch64 the consumer may run a unit on tokens not yet written. Test: proof_ring, stress_ring
+     * under TSan. [ring.push.seq.store] */
     atomic_store_explicit(&cell->seq, ticket + 1, memory_order_release);
     return true;
 }
@@ -94,7 +95,8 @@ static inline bool ees__ring_pop(struct ees__ring *r, uint32_t *value) {
     struct ees__ring_cell *cell;
     for (;;) {
         cell = &r->cells[ticket & r->mask];
-        /* acquire, pairs with the release in ees__ring_push(). Guards: cell->value and the slot's content. */
+        /* acquire, pairs with the release in ees__ring_push(). Guards: cell->value and the slot's content. If weaker: as
+         * there. Test: proof_ring. [ring.pop.seq.load] */
         uint32_t seq = atomic_load_explicit(&cell->seq, memory_order_acquire);
         int32_t lap = (int32_t)(seq - (ticket + 1));
         if (lap == 0) {
@@ -109,7 +111,8 @@ static inline bool ees__ring_pop(struct ees__ring *r, uint32_t *value) {
         }
     }
     *value = atomic_load_explicit(&cell->value, memory_order_relaxed); /* relaxed: ours since the acquire of seq */
-    /* release, pairs with the acquire in ees__ring_push(). Guards: the read of cell->value just above. */
+    /* release, pairs with the acquire in ees__ring_push(). Guards: the read of cell->value just above. If weaker: as there.
+     * Test: proof_ring. [ring.pop.seq.store] */
     atomic_store_explicit(&cell->seq, ticket + r->mask + 1, memory_order_release);
     return true;
 }
@@ -119,7 +122,8 @@ static inline bool ees__ring_pop(struct ees__ring *r, uint32_t *value) {
 static inline bool ees__ring_peek(struct ees__ring *r, uint32_t *value) {
     uint32_t ticket = atomic_load_explicit(&r->rd, memory_order_relaxed); /* relaxed: as in push */
     struct ees__ring_cell *cell = &r->cells[ticket & r->mask];
-    /* acquire, pairs with the release in ees__ring_push(): the value belongs to this ticket or a later one. */
+    /* acquire, pairs with the release in ees__ring_push(): the value belongs to this ticket or a later one. If
+     * weaker: it may be of a lap before. Test: proof_ring. [ring.peek.seq.load] */
     if (atomic_load_explicit(&cell->seq, memory_order_acquire) != ticket + 1)
         return false;
     *value = atomic_load_explicit(&cell->value, memory_order_relaxed);

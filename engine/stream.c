@@ -91,7 +91,7 @@ static int add_locked(struct ees_engine *e, struct ees__stream *s, unsigned *idx
      * count is stored and then `finished` read, in ees_engine_finish() the other way round. One of the two must see the
      * other, or a stream stays open after the end. [stream.count.store] */
     atomic_store(&e->n_streams, n + 1);
-    if (atomic_load(&e->finished))
+    if (atomic_load(&e->finished)) /* the same argument [stream.finished.load] */
         mark_finished(s);
     deal_shares(e);
     *idx = n;
@@ -131,7 +131,8 @@ void ees_stream_finish(ees_engine *e, unsigned stream) {
 /* No lock: this may run in a signal handler. A stream that is being opened meanwhile sees `finished`, or is in the count:
  * see add_locked(). */
 void ees_engine_finish(ees_engine *e) {
-    atomic_store(&e->finished, true);
+    atomic_store(&e->finished, true); /* the other side of it [stream.finished.store] */
+    /* and acquire, as in ees__stream_count() [stream.count.load.finish] */
     for (unsigned i = 0, n = atomic_load(&e->n_streams); i < n; i++)
         mark_finished(ees__stream_at(e, i));
     ees__event_notify_all(&e->room);

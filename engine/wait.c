@@ -29,10 +29,10 @@ static int wake(struct ees__event *e, int n, uint32_t bits) {
 void ees__event_init(struct ees__event *e) { atomic_init(&e->word, 0); }
 
 uint32_t ees__event_prepare(struct ees__event *e) {
-    /* acquire: pairs with the release in notify, so that a notification counted before us makes the change it announces
-     * visible to our second look. release: a later notifier that reads us orders our registration before its wake-up.
-     * If weaker: a waiter may miss the change and the notifier miss the waiter, and both sleep. Test: stress_event. */
-    return epoch_of(atomic_fetch_add_explicit(&e->word, 1, memory_order_acq_rel));
+    /* acquire, pairs with the release in notify: a notification counted before us makes the change it
+     * announces visible to our second look. If weaker: we may miss the change, and sleep with the new epoch for ever.
+     * No release: a later notifier needs nothing of ours but the count itself. Test: proof_event. [event.prepare] */
+    return epoch_of(atomic_fetch_add_explicit(&e->word, 1, memory_order_acquire));
 }
 
 void ees__event_cancel(struct ees__event *e) {
@@ -45,7 +45,8 @@ bool ees__event_wait(struct ees__event *e, uint32_t key, unsigned group, uint64_
                                 .tv_nsec = (long)(deadline_ns % 1000000000u)};
     const struct timespec *timeout = deadline_ns == UINT64_MAX ? NULL : &deadline;
     bool in_time = true;
-    /* acquire: pairs with the release in notify; what was announced is visible when we return. */
+    /* acquire, pairs with the release in notify: what was announced is visible when we return. If
+     * weaker: a caller that looks only after the wait may miss it. Test: proof_event. [event.wait] */
     while (epoch_of(atomic_load_explicit(&e->word, memory_order_acquire)) == key) {
         long rc = syscall(SYS_futex, futex_of(e), FUTEX_WAIT_BITSET_PRIVATE, key, timeout, NULL,
                           UINT32_C(1) << (group % 32));
@@ -59,9 +60,10 @@ bool ees__event_wait(struct ees__event *e, uint32_t key, unsigned group, uint64_
 }
 
 void ees__event_notify(struct ees__event *e, int group) {
-    /* release: our change of the structure, made before, is visible to whoever acquires this or a later epoch. acquire:
-     * pairs with prepare; see there. */
-    uint64_t before = atomic_fetch_add_explicit(&e->word, ONE_EPOCH, memory_order_acq_rel);
+    /* release, pairs with the acquire in prepare and wait: our change of the structure, made before, is
+     * visible to whoever reads this or a later epoch (what stands between are read-modify-writes: one release
+     * sequence). No acquire: a waiter counted before us will find the futex changed. Test: proof_event. [event.notify] */
+    uint64_t before = atomic_fetch_add_explicit(&e->word, ONE_EPOCH, memory_order_release);
     if (waiters_of(before) == 0)
         return;
     if (group != EES__WAKE_ANY && wake(e, 1, UINT32_C(1) << ((unsigned)group % 32)) > 0)
@@ -70,7 +72,8 @@ void ees__event_notify(struct ees__event *e, int group) {
 }
 
 void ees__event_notify_all(struct ees__event *e) {
-    uint64_t before = atomic_fetch_add_explicit(&e->word, ONE_EPOCH, memory_order_acq_rel); /* as in notify */
+    /* release: as in notify [event.notify_all] */
+    uint64_t before = atomic_fetch_add_explicit(&e->word, ONE_EPOCH, memory_order_release);
     if (waiters_of(before) > 0)
         wake(e, INT_MAX, FUTEX_BITSET_MATCH_ANY);
 }

@@ -225,10 +225,7 @@ static void visit(struct ees__worker *w, const struct ees__taken *taken) {
 
 /* ---- Taking and waiting -------------------------------------------------------------------------------- */
 
-static bool stopping(struct ees_engine *e) {
-    /* acquire, pairs with the release in stop_workers(); the rings need no more than that. [stop.load] */
-    return atomic_load_explicit(&e->stop, memory_order_acquire);
-}
+static bool stopping(struct ees_engine *e) { return LOAD(e->stop); } /* relaxed: see stop_workers() */
 
 static bool take(struct ees__worker *w, struct ees__taken *taken) {
     struct ees_engine *e = w->engine;

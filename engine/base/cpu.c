@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* CPU features and cache size, asked at run time. */
+/* CPU features, asked at run time. */
 #include "common/cpu.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -58,52 +57,3 @@ unsigned ees__cpu_flags(void) {
 #else
 unsigned ees__cpu_flags(void) { return 0; }
 #endif
-
-static int read_line(const char *path, char *line, int n) {
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    int ok = fgets(line, n, f) != NULL;
-    fclose(f);
-    return ok;
-}
-
-/* "0-1,4" -> 3 */
-static unsigned count_cpu_list(const char *text) {
-    unsigned n = 0;
-    for (const char *p = text; *p && *p != '\n';) {
-        unsigned first, last;
-        int used;
-        if (sscanf(p, "%u-%u%n", &first, &last, &used) == 2)
-            n += last - first + 1;
-        else if (sscanf(p, "%u%n", &first, &used) == 1)
-            n++;
-        else
-            break;
-        p += used;
-        if (*p == ',')
-            p++;
-    }
-    return n;
-}
-
-size_t ees__cpu_private_cache_bytes(void) {
-    for (int index = 0; index < 8; index++) {
-        char path[96], line[128];
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/level", index);
-        if (!read_line(path, line, sizeof line))
-            break;
-        if (line[0] != '2')
-            continue;
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
-        size_t size = 0;
-        char unit = 0;
-        if (!read_line(path, line, sizeof line) || sscanf(line, "%zu%c", &size, &unit) < 1)
-            return 0;
-        size *= unit == 'K' ? 1024 : unit == 'M' ? 1024 * 1024 : 1;
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/shared_cpu_list", index);
-        unsigned n_sharing = read_line(path, line, sizeof line) ? count_cpu_list(line) : 1;
-        return n_sharing > 1 ? size / n_sharing : size;
-    }
-    return 0;
-}

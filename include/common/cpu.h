@@ -3,8 +3,6 @@
 #ifndef EES_COMMON_CPU_H
 #define EES_COMMON_CPU_H
 
-#include <stddef.h>
-
 enum ees__cpu_flag {
     EES__CPU_AVX2 = 1u << 0,   /* AVX2, FMA and F16C, with the ymm state enabled by the kernel */
     EES__CPU_AVX512 = 1u << 1, /* AVX-512 F, BW, DQ, VL, with the zmm state enabled */
@@ -16,8 +14,5 @@ enum ees__cpu_flag {
 };
 
 unsigned ees__cpu_flags(void);
-
-/* Size of a core's own L2 (or of an L2 divided by the cores that share it), from sysfs; 0: unknown. */
-size_t ees__cpu_private_cache_bytes(void);
 
 #endif

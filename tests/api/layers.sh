@@ -12,7 +12,7 @@ allow include/common 'eestream/|common/'
 allow engine/base 'eestream/|common/'
 allow io 'eestream/|common/|io/'
 allow stages 'eestream/|common/|stages/'
-allow engine 'eestream/|common/|engine/|stages/stage\.h"'
+allow engine 'eestream/|common/|engine/|stages/(stage|json)\.h"'
 allow tools/cli 'eestream/|tools/cli/|cli/|[a-z_]+\.h"'
 allow examples 'eestream/'
 out=$(grep -rnE '^#include [<"](common|engine|stages|io)/' tools/cli examples 2>/dev/null)

@@ -150,25 +150,22 @@ static void test_full_depth(void **state) {
     free(a);
 }
 
-/* After the first frames nothing on the way of a frame allocates: decode, units, rings, answers. */
-static void test_no_allocation_per_frame(void **state) {
-    enum { WARM_UP = 30 };
+enum { WARM_UP = 30, IN_FLIGHT = 6 };
+
+/* The clip through the engine, from a new source. @return allocations after the first WARM_UP frames, from where on one
+ * frame at a time is in flight */
+static uint64_t stream_clip(ees_engine *engine) {
     ees_source *source;
-    ees_engine *engine;
     ees_frame frame;
     ees_result r;
-    ees_engine_options o;
-    ees_engine_options_default(&o);
-    o.n_workers = 2;
     assert_int_equal(ees_source_open(CLIP, NULL, &source, NULL), 0);
-    assert_int_equal(ees_engine_open(embedded(), &o, &engine, NULL), 0);
     uint64_t before = 0, n = 0, n_inside = 0;
     for (; n < n_wanted && ees_source_next(source, &frame, NULL) == 0; n++) {
         if (n == WARM_UP)
             before = n_allocations;
         assert_int_equal(ees_engine_push(engine, &frame, -1, NULL), 0);
         n_inside++;
-        while (n_inside > (n < WARM_UP ? 6 : 1)) { /* several in flight, so that every worker has warmed up */
+        while (n_inside > (n < WARM_UP ? IN_FLIGHT : 1)) {
             assert_int_equal(ees_engine_pull(engine, &r, -1, NULL), 0);
             ees_engine_release(engine, &r);
             n_inside--;
@@ -176,12 +173,39 @@ static void test_no_allocation_per_frame(void **state) {
     }
     assert_true(n > WARM_UP);
     uint64_t grown = n_allocations - before;
-    print_message("%llu allocations in %llu frames after %d\n", (unsigned long long)grown,
-                  (unsigned long long)(n - WARM_UP), WARM_UP);
+    for (; n_inside > 0; n_inside--) {
+        assert_int_equal(ees_engine_pull(engine, &r, -1, NULL), 0);
+        ees_engine_release(engine, &r);
+    }
+    ees_source_close(source);
+    return grown;
+}
+
+static bool all_have_worked(const ees_engine *engine) {
+    ees_stats stats;
+    ees_engine_get_stats(engine, &stats);
+    for (unsigned w = 0; w < stats.n_workers; w++)
+        if (stats.workers[w].n_runs < 3)
+            return false;
+    return true;
+}
+
+/* Once every worker has met frames of the clip, nothing on the way of one allocates: decode, units, rings, answers. */
+static void test_no_allocation_per_frame(void **state) {
+    ees_engine *engine;
+    ees_engine_options o;
+    ees_engine_options_default(&o);
+    o.n_workers = 2;
+    o.plan = "replicas";
+    assert_int_equal(ees_engine_open(embedded(), &o, &engine, NULL), 0);
+    do /* which worker takes a frame is the machine's business: one may come late, with all its first allocations */
+        stream_clip(engine);
+    while (!all_have_worked(engine));
+    uint64_t grown = stream_clip(engine);
+    print_message("%llu allocations after %d frames\n", (unsigned long long)grown, WARM_UP);
     /* A larger JPEG than any before may still grow a pooled buffer: not one a frame, a handful in all. */
     assert_true(grown <= 16);
     ees_engine_close(engine);
-    ees_source_close(source);
 }
 
 static void *run_alone(void *arg) {

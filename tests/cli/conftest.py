@@ -5,6 +5,7 @@ import os
 import pathlib
 import struct
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 
@@ -13,6 +14,10 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMAND = os.environ.get("EES_COMMAND", str(ROOT / "build/release/tools/eestream"))
 SHARED = pathlib.Path(os.environ.get("EES_SHARED_DATA", ROOT.parent / "shared/data"))
+# Measured costs are kept between the commands of one test run, not in the home of whoever runs it.
+CACHE = tempfile.TemporaryDirectory(prefix="eestream-cache-")
+os.environ["XDG_CACHE_HOME"] = CACHE.name
+
 SANITIZED = bool(os.environ.get("EES_SANITIZED"))
 WORLD = ROOT / "tools/assets/world"
 
@@ -42,14 +47,14 @@ def wait_for(condition, process):
     return value
 
 
-def run(*args, stdin=None, timeout=PATIENCE_S, **kwargs):
+def run(*args, stdin=None, timeout=PATIENCE_S, command=COMMAND, **kwargs):
     """Run the command to its end. stdin: bytes, a file, or None for an empty one."""
     if isinstance(stdin, bytes):
         kwargs["input"] = stdin
     else:
         kwargs["stdin"] = stdin or subprocess.DEVNULL
     kwargs.setdefault("stdout", subprocess.PIPE)
-    done = subprocess.run([COMMAND, *map(str, args)], stderr=subprocess.PIPE, timeout=timeout, **kwargs)
+    done = subprocess.run([command, *map(str, args)], stderr=subprocess.PIPE, timeout=timeout, **kwargs)
     return Done(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
 
 

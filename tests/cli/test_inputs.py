@@ -202,8 +202,8 @@ def test_real_clips_have_as_many_frames_as_ffprobe_counts(name):
         pytest.skip("ffprobe is not installed")
     if "MISSING libav" in run("doctor").out:
         pytest.skip("this build has no libav module")
-    count = subprocess.run(["ffprobe", "-v", "error", "-select_streams", "v:0", "-count_frames", "-show_entries",
-                            "stream=nb_read_frames", "-of", "csv=p=0", path], capture_output=True, check=True).stdout
-    done = run("run", path, timeout=120)
+    count = subprocess.run(["ffprobe", "-v", "error", "-select_streams", "v:0", "-count_packets", "-show_entries",
+                            "stream=nb_read_packets", "-of", "csv=p=0", path], capture_output=True, check=True).stdout
+    done = run("run", path)
     assert done.code == 0
     assert frames_of(done) == list(range(int(count)))

@@ -3,6 +3,7 @@
 #include "fake_model.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include "eestream/source.h"
 
 struct ees__lane {
-    char unused;
+    unsigned max_batch;
 };
 
 static void add_unit(struct ees_model *m, unsigned block, int exit_idx, const char *name) {
@@ -48,6 +49,16 @@ struct ees_model *fake_model_new(uint64_t unit_work_ns, bool jitter) {
 
 void fake_model_free(struct ees_model *m) { free(m); }
 
+void fake_model_gate(struct ees_model *m, bool open) { atomic_store(&m->closed, !open); }
+unsigned fake_model_held(struct ees_model *m) { return atomic_load(&m->n_held); }
+
+static void wait_at_gate(struct ees_model *m) {
+    atomic_fetch_add(&m->n_held, 1);
+    while (atomic_load(&m->closed))
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    atomic_fetch_sub(&m->n_held, 1);
+}
+
 const ees_model_info *ees_model_get_info(const ees_model *m) { return &m->info; }
 const ees_unit_info *ees_model_get_unit(const ees_model *m, unsigned u) {
     return u < m->info.n_units ? &m->units[u] : NULL;
@@ -69,7 +80,12 @@ int ees__policy_setup(const ees_model *m, const ees_policy_options *o, struct ee
     return 0;
 }
 
-struct ees__lane *ees__lane_open(const ees_model *m) { return calloc(1, sizeof(struct ees__lane)); }
+struct ees__lane *ees__lane_open(const ees_model *m, unsigned max_batch) {
+    struct ees__lane *lane = calloc(1, sizeof *lane);
+    if (lane)
+        lane->max_batch = max_batch;
+    return lane;
+}
 void ees__lane_close(struct ees__lane *lane) { free(lane); }
 
 /* One step of the chain: the same on floats that hold whole numbers below 2^20, so exact. */
@@ -99,9 +115,10 @@ static void spend_time(const struct ees_model *m, uint64_t seq, unsigned unit) {
         sched_yield();
 }
 
-int ees__unit_run(const ees_model *m, const struct ees__policy_setup *policy, unsigned unit, struct ees__item *item,
-                  struct ees__lane *lane) {
+static int run_one(const ees_model *m, const struct ees__policy_setup *policy, unsigned unit, struct ees__item *item) {
     spend_time(m, item->seq, unit);
+    if (unit == 1 && m->meeting)
+        pthread_barrier_wait(m->meeting);
     if (unit == 0) { /* the frame may be read here only */
         struct fake_frame f;
         memcpy(&f, item->frame->data[0], sizeof f);
@@ -109,7 +126,11 @@ int ees__unit_run(const ees_model *m, const struct ees__policy_setup *policy, un
         item->state[1] = f.exit;
         item->state[2] = f.fails_at;
         item->state[3] = 0;
+        item->state[4] = f.degrades;
+        item->state[5] = f.held_at;
     }
+    if (item->state[5] == (float)unit)
+        wait_at_gate((struct ees_model *)m);
     if (item->state[3] != (float)unit) /* a unit left out or run twice */
         abort();
     item->state[3] += 1;
@@ -118,19 +139,45 @@ int ees__unit_run(const ees_model *m, const struct ees__policy_setup *policy, un
     if (item->state[2] == (float)unit)
         return EES_FAIL(&item->error, EES_EDAMAGED, "unit %u fails on purpose", unit);
     int exit_idx = m->units[unit].exit_idx;
-    if (exit_idx < 0)
-        return EES__UNIT_NEXT;
-    unsigned want = policy->replay ? policy->replay[item->seq % policy->n_replay]
-                    : policy->policy ? (unsigned)item->state[1]
-                                     : FAKE_EXITS;
-    if ((unsigned)exit_idx != want && exit_idx < FAKE_EXITS)
+    if (exit_idx < 0 || (exit_idx < FAKE_EXITS && !policy->policy && !policy->replay))
         return EES__UNIT_NEXT;
     item->exit_idx = exit_idx;
     item->block = m->units[unit].block;
     item->class_idx = (unsigned)item->state[0] % FAKE_CLASSES;
     item->logits[0] = item->state[0];
     item->confidence = 1;
-    return EES__UNIT_DONE;
+    unsigned want = policy->replay ? policy->replay[item->seq % policy->n_replay] : (unsigned)item->state[1];
+    bool leaves = exit_idx == FAKE_EXITS || (unsigned)exit_idx == want;
+    item->degraded = !leaves && !policy->replay && item->state[4] != 0 && item->degrade > 0;
+    return leaves || item->degraded ? EES__UNIT_DONE : EES__UNIT_NEXT;
+}
+
+struct range {
+    _Atomic size_t n_done;
+};
+
+static void count_range(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+    struct range *r = ctx;
+    atomic_fetch_add_explicit(&r->n_done, end - first, memory_order_relaxed); /* relaxed: share() orders the end */
+}
+
+int ees__unit_run(const ees_model *m, const struct ees__policy_setup *policy, unsigned unit,
+                  struct ees__item *const items[], unsigned n, int rc[], struct ees__lane *lane,
+                  struct ees__team *team) {
+    int n_next = 0;
+    if (n == 0 || n > lane->max_batch)
+        abort();
+    for (unsigned i = 0; i < n; i++) {
+        rc[i] = run_one(m, policy, unit, items[i]);
+        n_next += rc[i] == EES__UNIT_NEXT;
+    }
+    if (team && unit > 0) { /* every piece exactly once, as an op would share it */
+        struct range r = {0};
+        team->share(team, count_range, &r, FAKE_ROWS, 3, lane);
+        if (atomic_load_explicit(&r.n_done, memory_order_relaxed) != FAKE_ROWS) /* relaxed: ordered by share() */
+            abort();
+    }
+    return n_next;
 }
 
 /* The engine measures costs on a synthetic frame; here any frame will do. */

@@ -4,16 +4,22 @@
 #ifndef EES_TESTS_FAKE_MODEL_H
 #define EES_TESTS_FAKE_MODEL_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
 #include "eestream/model.h"
 #include "stages/stage.h"
 
-enum { FAKE_BLOCKS = 6, FAKE_EXITS = 2, FAKE_UNITS = 2 + 2 * FAKE_BLOCKS + FAKE_EXITS + 1, FAKE_CLASSES = 4 };
+enum { FAKE_BLOCKS = 6, FAKE_EXITS = 2, FAKE_UNITS = 2 + 2 * FAKE_BLOCKS + FAKE_EXITS + 1, FAKE_CLASSES = 4, FAKE_ROWS = 20 };
 
 /* What a test frame's bytes say. Pushed as EES_FRAME_JPEG. */
 struct fake_frame {
     uint32_t number;
     uint8_t exit;       /* 0 .. FAKE_EXITS */
     uint8_t fails_at;   /* unit that fails, 255: none */
+    uint8_t degrades;   /* not 0: leaves at the first exit at any degrade level above 0 */
+    uint8_t held_at;    /* unit it waits in while the model's gate is closed, 255: none */
 };
 
 struct ees_model {
@@ -22,11 +28,18 @@ struct ees_model {
     char names[FAKE_UNITS][24];
     uint64_t unit_work_ns; /* each unit computes this long */
     bool jitter;           /* units yield or sleep at random, seeded by frame and unit */
+    pthread_barrier_t *meeting; /* NULL: none; each frame waits there for another that a second worker brings */
+    _Atomic bool closed;   /* the gate */
+    _Atomic unsigned n_held;
 };
 
 /* ingest, embed, 6 x (attn, mlp), exits after blocks 2 and 4, final */
 struct ees_model *fake_model_new(uint64_t unit_work_ns, bool jitter);
 void fake_model_free(struct ees_model *m);
+
+/* Frames with `held_at` wait in that unit while the gate is closed; it is open at first. */
+void fake_model_gate(struct ees_model *m, bool open);
+unsigned fake_model_held(struct ees_model *m); /* how many wait there now */
 
 /* The one number a frame must carry when it leaves at `exit`. */
 float fake_answer(uint32_t number, unsigned exit);

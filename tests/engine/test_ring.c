@@ -128,21 +128,30 @@ static void test_stress(void **state) {
     free(s.seen);
 }
 
-/* The figure the design asks for: a hop (push and pop) within a microsecond, uncontended. The bound leaves room for
- * sanitizers and emulation; the number is printed. */
+/* The figure the design asks for: a hop (push and pop) within a microsecond, uncontended. The best of many short batches,
+ * because the machine may be busy; sanitizers and emulation get more. */
 static void test_hop_cost(void **state) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(EES_EMULATED)
+    const double longest_ns = 20000;
+#else
+    const double longest_ns = 1000;
+#endif
     struct ees__ring ring;
     uint32_t value = 0;
-    enum { HOPS = 100000 };
+    enum { HOPS = 1000, BATCHES = 200 };
+    double best_ns = 1e9;
     assert_true(ees__ring_init(&ring, 16, 0));
-    uint64_t start_ns = ees__now_ns();
-    for (uint32_t i = 0; i < HOPS; i++) {
-        ees__ring_push(&ring, i);
-        ees__ring_pop(&ring, &value);
+    for (int b = 0; b < BATCHES; b++) {
+        uint64_t start_ns = ees__now_ns();
+        for (uint32_t i = 0; i < HOPS; i++) {
+            ees__ring_push(&ring, i);
+            ees__ring_pop(&ring, &value);
+        }
+        double hop_ns = (double)(ees__now_ns() - start_ns) / HOPS;
+        best_ns = hop_ns < best_ns ? hop_ns : best_ns;
     }
-    double hop_ns = (double)(ees__now_ns() - start_ns) / HOPS;
-    print_message("hop: %.1f ns\n", hop_ns);
-    assert_true(hop_ns < 20000);
+    print_message("hop: %.1f ns\n", best_ns);
+    assert_true(best_ns <= longest_ns);
     ees__ring_fini(&ring);
 }
 

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "common/clock.h"
 #include "io/libav.h"
 
 static int prepare(void **state) {
@@ -291,7 +291,8 @@ static void test_no_other_files(void **state) {
     }
 }
 
-/* The public collection of odd MP4: no crash, each within two seconds. */
+/* The public collection of odd MP4: no crash, each within two seconds of CPU time (what the machine does besides is no
+ * matter). */
 static void test_mp4_collection(void **state) {
     const char *archive = EES_SHARED_DATA "/bad/mp4_dev.tar.xz";
     char command[1024], path[512];
@@ -308,9 +309,9 @@ static void test_mp4_collection(void **state) {
         if (d->d_name[0] == '.')
             continue;
         snprintf(path, sizeof path, "%s/%s", in_folder("mp4"), d->d_name);
-        uint64_t begin = ees__now_ns();
+        clock_t begin = clock();
         struct summary got = read_all(path, NULL);
-        double seconds = (double)(ees__now_ns() - begin) / 1e9;
+        double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
         print_message("%-60s %4u frames %4u damaged, %s %.100s\n", d->d_name, got.n_frames, got.n_damaged,
                       ees_error_name(got.rc), got.error.message + (got.error.code ? strlen(path) : 0));
         assert_true(seconds < 2);

@@ -12,6 +12,7 @@
 #include "tools/cli/frame_store.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/plan_text.h"
+#include "tools/cli/profile_store.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/summary.h"
 #include "tools/cli/verbs.h"
@@ -160,7 +161,7 @@ static void put_single_first(struct bench_model *m) {
 
 static int open_configs(const struct bench *b, struct bench_model *m, ees_error *err) {
     size_t n_frames;
-    CLI_TRY(ees_profile_measure(m->model, &b->frames[0], 0, &m->profile, err));
+    CLI_TRY(profile_get(b->o, m->model, &b->frames[0], &m->profile, err));
     CLI_TRY(open_reference(b, m, &n_frames, err));
     for (int exits = m->info->n_exits > 0; exits >= 0; exits--)
         for (int kind = 0; kind < BENCH_N_KINDS; kind++)

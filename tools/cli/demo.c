@@ -188,7 +188,7 @@ static int demo(struct demo *d, ees_error *err) {
     CLI_TRY(truth_parse(&d->truth, "demo truth", cli_demo_truth, (size_t)(cli_demo_truth_end - cli_demo_truth),
                         d->model, err));
     CLI_TRY(open_clip(d, err));
-    CLI_TRY(ees_profile_measure(d->model, NULL, 0, &d->profile, err));
+    CLI_TRY(ees_profile_measure(d->model, NULL, 0, NULL, &d->profile, err));
     CLI_TRY(run_shown(d, &shown, err));
     CLI_TRY(run_rounds(d, &full, &with_exits, err));
     if (!d->interrupted && !d->o->quiet)

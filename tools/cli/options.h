@@ -44,6 +44,8 @@ struct options {
     unsigned n_workers, n_slots;
     bool no_pin;
     const char *plan;
+    const char *cores, *profile_path, *save_profile_path;
+    bool no_profile_cache;
     /* policy */
     const char *policy;
     struct number_list thresholds;
@@ -61,7 +63,7 @@ struct options {
     const char *out_path, *summary_path, *progress;
     int format; /* the verb's own enum */
     bool logits;
-    bool explain, unit_table;
+    bool explain, dot, unit_table;
     /* bench */
     const char *bench_input;
     unsigned n_frames, n_reps;

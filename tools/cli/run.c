@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tools/cli/file.h"
+#include "tools/cli/profile_store.h"
 #include "tools/cli/replay.h"
 #include "tools/cli/stream.h"
 #include "tools/cli/summary.h"
@@ -54,14 +55,25 @@ static int open_model(struct run *r, ees_error *err) {
     return 0;
 }
 
+/* Costs from the cache, where the engine would measure them. @return NULL: not needed, or the engine knows what to do
+ * without (a sample frame that the model refuses) */
+static const ees_profile *find_profile(const struct run *r, ees_profile *profile) {
+    const struct options *o = r->o;
+    ees_error ignored = {0};
+    bool needed = strcmp(o->plan, "auto") == 0 && o->n_workers != 1 && !o->no_profile_cache;
+    return needed && profile_get(o, r->model, NULL, profile, &ignored) == 0 ? profile : NULL;
+}
+
 static int open_engine(struct run *r, ees_error *err) {
     const struct options *o = r->o;
+    static ees_profile profile;
     ees_engine_options e;
     ees_engine_options_default(&e);
     e.n_workers = o->n_workers;
     e.n_slots = o->n_slots;
     e.pin = !o->no_pin;
     e.plan = o->plan;
+    e.profile = find_profile(r, &profile);
     e.policy = r->policy;
     e.policy.replay = r->replay.exits;
     e.policy.n_replay = r->replay.n;
