@@ -13,6 +13,11 @@
 #include "stages/stage.h"
 
 enum { MIN_RUNS = 3, MAX_RUNS = 200 }; /* the first warms up and does not count */
+
+/* Frames of a micro-batch that is tried. What there is to gain, reading weights once for several frames, is mostly won with
+ * four; more would only make the first of them wait (docs/measurements.md). */
+enum { BATCH = 4 };
+
 static const uint64_t default_min_ns = 2000000;
 
 struct bench {
@@ -20,33 +25,40 @@ struct bench {
     struct ees__policy_setup policy; /* every frame goes to the end, past every head */
     uint8_t to_the_end;
     struct ees__lane *lane;
-    struct ees__item item;
+    float *memory;
+    struct ees__item items[BATCH];
     uint64_t min_ns;
     ees_error *err;
 };
 
 /* ---- One core ------------------------------------------------------------------------------------------ */
 
-static int time_unit(struct bench *b, unsigned unit, uint64_t *ns) {
+/* Run a unit on the first n items together. */
+static int time_unit(struct bench *b, unsigned unit, unsigned n, uint64_t *ns) {
+    struct ees__item *items[BATCH];
+    int rc[BATCH];
+    for (unsigned i = 0; i < n; i++)
+        items[i] = &b->items[i];
     uint64_t start_ns = ees__now_ns();
-    int rc = ees__unit_run(b->model, &b->policy, unit, &b->item, b->lane);
+    ees__unit_run(b->model, &b->policy, unit, items, n, rc, b->lane, NULL);
     *ns = ees__now_ns() - start_ns;
-    if (rc < 0)
-        return EES_FAIL(b->err, rc, "%s", b->item.error.message);
+    for (unsigned i = 0; i < n; i++)
+        if (rc[i] < 0)
+            return EES_FAIL(b->err, rc[i], "%s", b->items[i].error.message);
     return 0;
 }
 
-/* The least of several runs: noise only ever adds. */
-static int measure_cold(struct bench *b, unsigned n_units, ees_unit_costs *out) {
+/* All units in turn with n frames, a frame's share of each: the least of several runs, noise only ever adds. */
+static int measure_chain(struct bench *b, unsigned n_units, unsigned n, double *share_ns) {
     uint64_t spent_ns = 0;
     uint64_t enough_ns = b->min_ns * n_units;
     for (unsigned pass = 0; pass < MIN_RUNS || (spent_ns < enough_ns && pass < MAX_RUNS); pass++) {
         for (unsigned u = 0; u < n_units; u++) {
             uint64_t ns;
-            EES_TRY(time_unit(b, u, &ns));
+            EES_TRY(time_unit(b, u, n, &ns));
             spent_ns += ns;
-            if (pass == 1 || (pass > 1 && (double)ns < out->cold_ns[u]))
-                out->cold_ns[u] = (double)ns;
+            if (pass == 1 || (pass > 1 && (double)ns < n * share_ns[u]))
+                share_ns[u] = (double)ns / n;
         }
     }
     return 0;
@@ -60,7 +72,7 @@ static int measure_warm(struct bench *b, const ees_profile *profile, ees_unit_co
         uint64_t spent_ns = 0;
         for (unsigned run = 0; run < MIN_RUNS || (spent_ns < b->min_ns && run < MAX_RUNS); run++) {
             uint64_t ns;
-            EES_TRY(time_unit(b, u, &ns));
+            EES_TRY(time_unit(b, u, 1, &ns));
             spent_ns += ns;
             if (run > 0 && (double)ns < out->warm_ns[u])
                 out->warm_ns[u] = (double)ns;
@@ -69,19 +81,27 @@ static int measure_warm(struct bench *b, const ees_profile *profile, ees_unit_co
     return 0;
 }
 
-/* INTEGRATION: units run one frame at a time until ees__unit_run() takes several items. Then measure here, with
- * profile->batch items in turn through all units, and set batch_ns to a frame's share. */
+/* A chain so slow that trying batches would take much longer than all the rest has little to gain from them: its time goes
+ * into products with many rows, which read their weights once as it is. */
+static bool is_worth_trying(const struct bench *b, unsigned n_units, const ees_unit_costs *costs) {
+    double chain_ns = 0;
+    for (unsigned u = 0; u < n_units; u++)
+        chain_ns += costs->cold_ns[u];
+    return MIN_RUNS * BATCH * chain_ns < 10.0 * (double)b->min_ns * n_units;
+}
+
 static int measure_batch(struct bench *b, ees_profile *profile, ees_unit_costs *out) {
-    (void)b;
-    profile->batch = 1;
     memcpy(out->batch_ns, out->cold_ns, sizeof out->batch_ns);
-    return 0;
+    if (!is_worth_trying(b, profile->n_units, out))
+        return 0;
+    profile->batch = BATCH;
+    return measure_chain(b, profile->n_units, BATCH, out->batch_ns);
 }
 
 static int measure_type(struct bench *b, const ees_core_type *type, ees_profile *profile, ees_unit_costs *out) {
     memcpy(out->name, type->name, sizeof out->name);
     out->private_cache_bytes = type->private_cache_bytes;
-    EES_TRY(measure_cold(b, profile->n_units, out));
+    EES_TRY(measure_chain(b, profile->n_units, 1, out->cold_ns));
     EES_TRY(measure_warm(b, profile, out));
     return measure_batch(b, profile, out);
 }
@@ -137,13 +157,23 @@ static int measure_types(struct bench *b, const ees_cores *cores, ees_profile *o
     return rc;
 }
 
-static int measure(struct bench *b, const ees_cores *cores, ees_profile *out) {
-    const ees_model_info *info = ees_model_get_info(b->model);
-    b->lane = ees__lane_open(b->model);
-    b->item.state = ees__calloc_aligned(info->state_bytes, 1);
-    b->item.logits = ees__calloc_aligned(info->n_classes, sizeof(float));
-    if (!b->lane || !b->item.state || !b->item.logits)
+static int make_items(struct bench *b, const ees_frame *frame, const ees_model_info *info) {
+    size_t state = ees__round_up(info->state_bytes, EES_CACHE_LINE), logits = info->n_classes * sizeof(float), each, total;
+    if (!ees__add(state, ees__round_up(logits, EES_CACHE_LINE), &each) || !ees__mul(each, BATCH, &total) ||
+        !(b->memory = ees__calloc_aligned(total, 1)) || !(b->lane = ees__lane_open(b->model, BATCH)))
         return EES_FAIL(b->err, EES_ENOMEM, "no memory to measure the units");
+    for (unsigned i = 0; i < BATCH; i++) {
+        char *at = (char *)b->memory + i * each;
+        b->items[i] = (struct ees__item){.frame = frame, .state = (float *)(void *)at,
+                                         .logits = (float *)(void *)(at + state), .exit_idx = -1};
+    }
+    return 0;
+}
+
+static int measure(struct bench *b, const ees_frame *frame, const ees_cores *cores, ees_profile *out) {
+    const ees_model_info *info = ees_model_get_info(b->model);
+    EES_TRY(make_items(b, frame, info));
+    out->batch = 1;
     out->n_units = info->n_units;
     out->n_types = cores->n_types;
     for (unsigned u = 0; u < info->n_units; u++)
@@ -156,18 +186,15 @@ static int measure(struct bench *b, const ees_cores *cores, ees_profile *out) {
 static int measure_frame(const ees_model *model, const ees_frame *frame, uint64_t min_ns, const ees_cores *cores,
                          ees_profile *out, ees_error *err) {
     struct bench b = {.model = model, .min_ns = min_ns ? min_ns : default_min_ns, .err = err};
-    b.item.frame = frame;
-    b.item.exit_idx = -1;
     b.to_the_end = (uint8_t)ees_model_get_info(model)->n_exits;
     ees_policy_options any = {0}, resolved;
     EES_TRY(ees_policy_resolve(model, &any, &resolved, err));
     resolved.replay = &b.to_the_end;
     resolved.n_replay = 1;
     EES_TRY(ees__policy_setup(model, &resolved, &b.policy, err));
-    int rc = measure(&b, cores, out);
+    int rc = measure(&b, frame, cores, out);
     ees__lane_close(b.lane);
-    ees__free(b.item.state);
-    ees__free(b.item.logits);
+    ees__free(b.memory);
     return rc;
 }
 

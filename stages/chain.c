@@ -40,6 +40,7 @@ __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, con
     };
     info->n_units++;
     info->scratch_bytes = ees__max_size(info->scratch_bytes, cost.scratch_floats * sizeof(float));
+    chain->model->batch_item_bytes = ees__max_size(chain->model->batch_item_bytes, cost.item_floats * sizeof(float));
     return 0;
 }
 

@@ -204,28 +204,40 @@ int ees__config_read_policy_name(const struct ees__json *json, const char *key, 
     return EES_JSON_REFUSE(json, key, ees__json_get(json, key), err, "one of %s", list);
 }
 
-int ees__config_read_thresholds(const struct ees__json *json, const char *key, bool with_count,
-                                struct ees__config *config, ees_error *err) {
-    ees_policy_options *policy = &config->policy;
+/* n numbers of a list, or the number itself. */
+static int read_numbers(const struct ees__json *json, const char *key, const json_t *value, size_t n, float *out,
+                        ees_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        const json_t *x = json_is_array(value) ? json_array_get(value, i) : value;
+        out[i] = (float)json_number_value(x);
+        if (!json_is_number(x) || !isfinite(out[i]))
+            return EES_JSON_REFUSE(json, key, x, err, "numbers");
+    }
+    return 0;
+}
+
+int ees__config_read_per_exit(const struct ees__json *json, const char *key, const struct ees__config *config,
+                              float *out, unsigned *n, ees_error *err) {
     const json_t *value = ees__json_get(json, key);
     if (!value)
         return 0;
-    size_t n = json_is_array(value) ? json_array_size(value) : 1;
-    bool counted = with_count && json_is_array(value) && n == config->n_exits + 1u;
-    if (counted)
-        n--;
-    if (json_is_array(value) ? n != config->n_exits : !json_is_number(value))
-        return EES_JSON_REFUSE(json, key, value, err, "a number, or a list of %u (one an exit)%s", config->n_exits,
-                               with_count ? " and a count" : "");
-    for (size_t i = 0; i < n; i++) {
-        const json_t *x = json_is_array(value) ? json_array_get(value, i) : value;
-        policy->thresholds[i] = (float)json_number_value(x);
-        if (!json_is_number(x) || !isfinite(policy->thresholds[i]))
-            return EES_JSON_REFUSE(json, key, x, err, "numbers");
-    }
+    if (json_is_array(value) ? json_array_size(value) != config->n_exits : !json_is_number(value))
+        return EES_JSON_REFUSE(json, key, value, err, "a number, or a list of %u (one an exit)", config->n_exits);
+    *n = json_is_array(value) ? config->n_exits : 1;
+    return read_numbers(json, key, value, *n, out, err);
+}
+
+int ees__config_read_counted_thresholds(const struct ees__json *json, const char *key, struct ees__config *config,
+                                        ees_error *err) {
+    ees_policy_options *policy = &config->policy;
+    const json_t *value = ees__json_get(json, key);
+    size_t n = config->n_exits;
+    if (!json_is_array(value) || json_array_size(value) == n)
+        return ees__config_read_per_exit(json, key, config, policy->thresholds, &policy->n_thresholds, err);
+    if (json_array_size(value) != n + 1)
+        return EES_JSON_REFUSE(json, key, value, err, "a number, or a list of %zu (one an exit) and a count", n);
+    EES_TRY(read_numbers(json, key, value, n, policy->thresholds, err));
     policy->n_thresholds = (unsigned)n;
-    if (!counted)
-        return 0;
     json_int_t count = json_integer_value(json_array_get(value, n));
     if (count < 1 || count > EES_MAX_EXITS)
         return EES_JSON_REFUSE(json, key, json_array_get(value, n), err, "a last entry that counts 1 to %d exits",
@@ -238,8 +250,10 @@ static int read_canonical_policy(const struct ees__json *json, struct ees__confi
     size_t patience;
     EES_TRY(ees__config_read_policy_name(json, "name", "confidence", config, err));
     EES_TRY(ees__json_size(json, "patience", 1, EES_MAX_EXITS, 0, &patience, err));
-    config->policy.patience = (unsigned)patience;
-    return ees__config_read_thresholds(json, "thresholds", false, config, err);
+    ees_policy_options *policy = &config->policy;
+    policy->patience = (unsigned)patience;
+    EES_TRY(ees__config_read_per_exit(json, "thresholds", config, policy->thresholds, &policy->n_thresholds, err));
+    return ees__config_read_per_exit(json, "degraded_thresholds", config, policy->degraded, &policy->n_degraded, err);
 }
 
 int ees__config_read_early_exits(const struct ees__json *json, struct ees__config *config, ees_error *err) {

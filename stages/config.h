@@ -48,9 +48,13 @@ int ees__config_check_architecture(const struct ees__json *json, const char *nam
 int ees__config_read_policy_name(const struct ees__json *json, const char *key, const char *fallback,
                                  struct ees__config *config, ees_error *err);
 
-/* A number for all exits, or a list of one per exit; with `with_count`, a list may end in a patience count. */
-int ees__config_read_thresholds(const struct ees__json *json, const char *key, bool with_count,
-                                struct ees__config *config, ees_error *err);
+/* Thresholds: a number for all exits, or a list of one per exit that may end in a patience count. */
+int ees__config_read_counted_thresholds(const struct ees__json *json, const char *key, struct ees__config *config,
+                                        ees_error *err);
+
+/* A number for all exits, or a list of one per exit, to `out`; nothing is written when the key is absent. */
+int ees__config_read_per_exit(const struct ees__json *json, const char *key, const struct ees__config *config,
+                              float *out, unsigned *n, ees_error *err);
 
 /* preprocessor_config.json of Hugging Face (spec 2.1). `half_even`: rounding of the crop's offset. */
 int ees__preproc_read(const struct ees__json *json, const struct ees__dims *dims, bool half_even,

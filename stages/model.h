@@ -28,11 +28,7 @@ struct ees_model {
     struct ees__exit exits[EES_MAX_EXITS];
     char **labels; /* n_classes names */
     struct ees__unit units[EES_MAX_UNITS];
-};
-
-struct ees__lane {
-    struct ees__ingest *ingest;
-    float *scratch;
+    size_t batch_item_bytes; /* what info.scratch_bytes grows by with each further frame of a batch */
 };
 
 /* Append the units of a checked config and load their weights: ingest, embed, two a block, heads behind their block,
@@ -41,10 +37,10 @@ int ees__chain_open(struct ees_model *model, const struct ees__config *config, s
                     ees_error *err);
 void ees__chain_close(struct ees_model *model);
 
-/* Run a unit's arithmetic on an item: no policy, no answer. @return 0; what ingest returned, with the report in
- * item->error */
-int ees__unit_compute(const ees_model *model, const struct ees__unit *unit, struct ees__item *item,
-                      struct ees__lane *lane);
+/* Run a unit's arithmetic on items, as ees__unit_run() but without policy and answer: rc[i] is 0, or what ingest
+ * returned with the report in the item's error. */
+void ees__unit_compute(const ees_model *model, const struct ees__unit *unit, struct ees__item *const items[],
+                       unsigned n, int rc[], struct ees__lane *lane, struct ees__team *team);
 
 /* Options with the defaults filled in; `given` may be NULL. @return 0; EES_EINVAL */
 int ees__model_check_options(const ees_model_options *given, ees_model_options *out, ees_error *err);

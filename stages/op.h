@@ -3,7 +3,13 @@
  * struct an op, in one file; blocks and the embedding rewrite the frame's tokens, heads read them and write logits.
  *
  * Ops do not know file formats: they ask a loader for tensors by canonical name (spec 3.1, 3.3) and keep packed
- * weights. They do not allocate while running: their working memory is a worker's scratch. */
+ * weights. They do not allocate while running: their working memory is a worker's scratch.
+ *
+ * A run is a batch of frames, and may be shared by a team. Products of a whole frame's tokens take the frames one after
+ * the other: some fifty rows use the weights often enough, and activations of more frames than one leave the private
+ * cache (joined, products of 49 to 197 rows took 1 to 4 % more time, see docs/architecture.md). What has few rows
+ * (classifiers, pooled vectors, a small head's tokens) is one product for the batch. A row of a product has the same
+ * bits whatever stands beside it, so both ways give the bits of a frame alone. */
 #ifndef EES_STAGES_OP_H
 #define EES_STAGES_OP_H
 
@@ -13,6 +19,7 @@
 #include "common/mem.h"
 #include "eestream/error.h"
 #include "stages/kernels/kernels.h"
+#include "stages/stage.h"
 
 struct ees__loader;
 
@@ -27,18 +34,29 @@ struct ees__dims {
     double norm_eps;
 };
 
-/* One run of an op on one frame. */
+/* What one worker owns. */
+struct ees__lane {
+    struct ees__ingest *ingest;
+    float *scratch; /* for the hungriest unit at max_batch frames, cache line aligned */
+    unsigned max_batch;
+    float **states, **logits; /* (max_batch,): of the items at hand */
+};
+
+/* One run of an op on n frames. */
 struct ees__run {
     const struct ees__kernels *kernels;
     const struct ees__dims *dims;
-    float *state;   /* the embedding reads patches (N, 3*P*P) here; tokens (T, C) from then on */
-    float *logits;  /* (K,): written by heads */
-    float *scratch; /* the op's scratch_floats, cache line aligned */
+    size_t n;
+    float *const *states; /* n: the embedding reads patches (N, 3*P*P) here; tokens (T, C) from then on */
+    float *const *logits; /* n of (K,): written by heads */
+    struct ees__lane *lane;
+    struct ees__team *team; /* NULL: alone. With a team n is 1 */
 };
 
 struct ees__op_cost {
-    size_t scratch_floats;
-    double flops; /* 2 per multiply-accumulate of products, attention and convolutions, as executed */
+    size_t scratch_floats; /* for one frame, */
+    size_t item_floats;    /* and for each more in a batch */
+    double flops;          /* 2 per multiply-accumulate of products, attention and convolutions, as executed */
 };
 
 struct ees__op {
@@ -53,6 +71,33 @@ struct ees__op {
     void (*close)(void *self); /* accepts NULL */
 };
 
+/* ---- Teams ---------------------------------------------------------------------------------------------- */
+
+/* Run `part` over [0, n): at once when alone, in pieces of `grain` by a team. A part's own memory is in the lane it is
+ * given; memory that parts share is in the run's lane. A team's helper works in its own lane at the same offsets, so
+ * what is shared comes first in an op's scratch and what a part has to itself behind it. */
+static inline void ees__run_share(const struct ees__run *run, ees__part_fn *part, void *ctx, size_t n, size_t grain) {
+    if (run->team)
+        run->team->share(run->team, part, ctx, n, grain, run->lane);
+    else
+        part(ctx, 0, n, run->lane);
+}
+
+/* Pieces of equal size, none smaller than `least`. */
+static inline size_t ees__grain(size_t n, size_t least) {
+    size_t n_pieces = n / least ? n / least : 1;
+    return (n + n_pieces - 1) / n_pieces;
+}
+
+/* Rows of a product that are worth a piece: each piece reads all weights. */
+enum { EES__PIECE_TILES = 4 };
+
+static inline size_t ees__row_grain(const struct ees__run *run, size_t n_rows) {
+    return ees__grain(n_rows, EES__PIECE_TILES * run->kernels->tile_rows);
+}
+
+/* ---- Scratch -------------------------------------------------------------------------------------------- */
+
 /* Scratch is cut into pieces that each start on a cache line. */
 static inline size_t ees__piece_floats(size_t n) { return ees__round_up(n, EES_CACHE_LINE / sizeof(float)); }
 
@@ -63,5 +108,12 @@ static inline float *ees__cut_piece(float **scratch, size_t n) {
 }
 
 static inline size_t ees__max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+/* ---- What ops have in common ---------------------------------------------------------------------------- */
+
+/* logits of each frame = classifier (rows (n, C)).
+ * @param scratch  ees__classify_floats(n, classifier's) */
+void ees__classify(const struct ees__linear *classifier, const struct ees__run *run, const float *rows, float *scratch);
+size_t ees__classify_floats(const struct ees__kernels *kernels, size_t n, size_t n_classes, size_t c);
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The interface between the engine and what it runs: a model is a chain of units, a unit advances one frame's state by
- * one step, on whichever thread holds the frame.
+/* The interface between the engine and what it runs: a model is a chain of units, a unit advances the state of frames by
+ * one step, on whichever thread holds them.
  *
- * Who owns what: the engine owns an item a slot and a lane a worker; a model owns its units and their weights, which
- * are read-only once open. A unit touches nothing but its item, its lane and its weights, so two workers may run
- * the same unit on two frames at once. */
+ * Who owns what: the engine owns items, states and a lane a worker; a model owns its units and their weights, which
+ * are read-only once open. A unit touches nothing but its items, its lane and its weights, so two workers may run
+ * the same unit on different frames at once. */
 #ifndef EES_STAGES_STAGE_H
 #define EES_STAGES_STAGE_H
 
@@ -20,13 +20,22 @@ enum { EES__POLICY_STATE_BYTES = 16 };
 struct ees__item {
     const ees_frame *frame; /* read by the ingest unit only */
     uint64_t seq;           /* number of the frame within its engine: position in a replay */
-    float *state;           /* model->info.state_bytes: patches (N, 3*P*P) after ingest, tokens (T, C) from embed on */
+    /* model->info.state_bytes: patches (N, 3*P*P) after ingest, tokens (T, C) from embed on. The engine attaches it
+     * before the first unit and may take it away when the frame is answered. */
+    float *state;
     float *logits;          /* (K,) of the head that ran last */
-    _Alignas(8) unsigned char policy_state[EES__POLICY_STATE_BYTES]; /* zeroed when the frame enters */
-    int exit_idx;           /* exit that answered, -1 until then */
+    float degrade;          /* 0 .. 1, set by the engine before a visit: how far thresholds move to their degraded values */
+    /* Zeroed when the frame enters. [0] as if degrade were 0, [1] under the thresholds as they were moved. */
+    _Alignas(8) unsigned char policy_state[2][EES__POLICY_STATE_BYTES];
+
+    /* The best answer so far: of the latest head, where its logits are finite, whether the frame left there or not. */
+    int exit_idx;           /* -1: no head ran yet, or the latest gave logits that are not finite */
     unsigned block;         /* block it answered after */
     unsigned class_idx;
     float confidence, entropy; /* of `logits` */
+    bool degraded;          /* left here, and would have gone on with degrade 0 */
+    unsigned n_nonfinite;   /* early heads whose logits were not finite: never an exit */
+
     unsigned n_warnings;
     ees_error error; /* set when a unit failed */
 };
@@ -35,14 +44,30 @@ struct ees__item {
 struct ees__policy_setup {
     const struct ees__policy *policy; /* NULL: "none" */
     float thresholds[EES_MAX_EXITS];
+    bool degrades;                    /* false: items' `degrade` changes nothing */
+    float degraded[EES_MAX_EXITS];    /* thresholds at degrade 1, each on the looser side or equal */
     unsigned patience;
     const uint8_t *replay; /* forced exits, NULL: off */
     size_t n_replay;
 };
 
-/* Scratch memory and decoder of one worker. @return NULL: out of memory */
-struct ees__lane *ees__lane_open(const ees_model *model);
+/* Scratch memory and decoder of one worker, for batches of up to max_batch frames.
+ * @return NULL: out of memory, or more than memory can hold */
+struct ees__lane *ees__lane_open(const ees_model *model, unsigned max_batch);
 void ees__lane_close(struct ees__lane *lane);
+
+/* A part of a unit's work: [first, end) of some range, with the lane of the thread it runs on. Parts of one range are
+ * independent, whatever their bounds are. */
+typedef void ees__part_fn(void *ctx, size_t first, size_t end, struct ees__lane *lane);
+
+/* Workers that help one of them inside a unit. */
+struct ees__team {
+    /* Run part(ctx, ...) over [0, n), n >= 1, in pieces of `grain` (the last may be shorter), on the caller with its lane
+     * `own` and on helpers, each with a lane of its own of the same model. Everything the caller wrote before is
+     * visible to the helpers, everything they wrote is visible to the caller when it returns. Pieces may be of other
+     * sizes: results do not depend on it, only speed does. */
+    void (*share)(struct ees__team *team, ees__part_fn *part, void *ctx, size_t n, size_t grain, struct ees__lane *own);
+};
 
 enum ees__unit_rc {
     EES__UNIT_NEXT = 0, /* go on with the next unit */
@@ -50,10 +75,17 @@ enum ees__unit_rc {
     /* negative: item->error holds the report; the frame leaves as failed */
 };
 
-/* Run unit `unit` of the model on `item`. Heads of early exits are passed over (EES__UNIT_NEXT at once) under the
- * policy "none". The last unit never returns EES__UNIT_NEXT. */
-int ees__unit_run(const ees_model *model, const struct ees__policy_setup *policy, unsigned unit,
-                  struct ees__item *item, struct ees__lane *lane);
+/* Run unit `unit` of the model on n items at that unit, 1 <= n <= the lane's max_batch, each with a state and logits of
+ * its own; rc[i] tells what became of items[i]. Heads of early exits are passed over (EES__UNIT_NEXT at once) under
+ * the policy "none". The last unit never gives EES__UNIT_NEXT.
+ *
+ * An item's result does not depend, to the last bit, on the items beside it nor on the team (levels of kernels whose rows
+ * are independent: all but "blas").
+ * @param team  NULL: alone. A team runs the items of a batch one after the other; ingest is always run alone
+ * @return number of items that go on */
+int ees__unit_run(const ees_model *model, const struct ees__policy_setup *setup, unsigned unit,
+                  struct ees__item *const items[], unsigned n, int rc[], struct ees__lane *lane,
+                  struct ees__team *team);
 
 /* Check and fill a setup from resolved options (ees_policy_resolve()); `replay` is borrowed. */
 int ees__policy_setup(const ees_model *model, const ees_policy_options *resolved, struct ees__policy_setup *out,

@@ -29,9 +29,12 @@ static ees_tap make_tap(const ees_model *model, unsigned unit_idx, const struct 
 static int run_all(const ees_model *model, struct ees__item *item, struct ees__lane *lane,
                    int (*tap)(void *opaque, const ees_tap *tap), void *opaque) {
     for (unsigned i = 0; i < model->info.n_units; i++) {
-        EES_TRY(ees__unit_compute(model, &model->units[i], item, lane));
+        int rc;
+        ees__unit_compute(model, &model->units[i], &item, 1, &rc, lane, NULL);
+        if (rc < 0)
+            return rc;
         ees_tap seen = make_tap(model, i, item);
-        int rc = tap(opaque, &seen);
+        rc = tap(opaque, &seen);
         if (rc != 0)
             return rc;
     }
@@ -41,7 +44,7 @@ static int run_all(const ees_model *model, struct ees__item *item, struct ees__l
 int ees_model_trace(const ees_model *model, const ees_frame *frame, int (*tap)(void *opaque, const ees_tap *tap),
                     void *opaque, ees_error *err) {
     struct ees__item item = {.frame = frame, .exit_idx = -1};
-    struct ees__lane *lane = ees__lane_open(model);
+    struct ees__lane *lane = ees__lane_open(model, 1);
     item.state = ees__calloc_aligned(model->info.state_bytes, 1);
     item.logits = ees__calloc_aligned(model->dims.n_classes, sizeof(float));
     int rc = lane && item.state && item.logits ? run_all(model, &item, lane, tap, opaque)

@@ -1,48 +1,86 @@
 /* SPDX-License-Identifier: MIT */
-/* Running one unit on one frame: the arithmetic, then, at an exit, the scores and the policy's word. */
+/* Running one unit on some frames: the arithmetic, then, at a head, each frame's scores and the policy's word. */
 #include "common/fail.h"
 #include "stages/model.h"
 #include "stages/policies/policy.h"
 
-int ees__unit_compute(const ees_model *model, const struct ees__unit *unit, struct ees__item *item,
-                      struct ees__lane *lane) {
-    if (!unit->op)
-        return ees__ingest_run(lane->ingest, item->frame, item->state, &item->n_warnings, &item->error);
-    const struct ees__run run = {
-        .kernels = model->kernels,
-        .dims = &model->dims,
-        .state = item->state,
-        .logits = item->logits,
-        .scratch = lane->scratch,
-    };
-    unit->op->run(unit->self, &run);
-    return 0;
+/* The arithmetic of an op on the items at hand, states and logits of which are in the lane. */
+static void run_op(const ees_model *model, const struct ees__unit *unit, unsigned n, struct ees__lane *lane,
+                   struct ees__team *team) {
+    unsigned n_at_once = team ? 1 : n;
+    for (unsigned i = 0; i < n; i += n_at_once) {
+        const struct ees__run run = {
+            .kernels = model->kernels,
+            .dims = &model->dims,
+            .n = n_at_once,
+            .states = lane->states + i,
+            .logits = lane->logits + i,
+            .lane = lane,
+            .team = team,
+        };
+        unit->op->run(unit->self, &run);
+    }
 }
 
-static int answer(struct ees__item *item, const ees_unit_info *info, const struct ees__scores *scores) {
-    item->exit_idx = info->exit_idx;
+void ees__unit_compute(const ees_model *model, const struct ees__unit *unit, struct ees__item *const items[],
+                       unsigned n, int rc[], struct ees__lane *lane, struct ees__team *team) {
+    for (unsigned i = 0; i < n; i++) {
+        struct ees__item *item = items[i];
+        rc[i] = 0;
+        if (!unit->op)
+            rc[i] = ees__ingest_run(lane->ingest, item->frame, item->state, &item->n_warnings, &item->error);
+        lane->states[i] = item->state;
+        lane->logits[i] = item->logits;
+    }
+    if (unit->op)
+        run_op(model, unit, n, lane, team);
+}
+
+/* What a head's logits say becomes the item's answer so far. */
+static void keep_answer(struct ees__item *item, const ees_unit_info *info, const struct ees__scores *scores) {
+    item->exit_idx = scores->finite ? info->exit_idx : -1;
     item->block = info->block;
     item->class_idx = scores->class_idx;
     item->confidence = scores->confidence;
     item->entropy = scores->entropy;
+}
+
+static int finish_exit(const ees_model *model, const struct ees__policy_setup *setup, const ees_unit_info *info,
+                       struct ees__item *item) {
+    struct ees__scores scores = ees__scores_compute(item->logits, model->dims.n_classes);
+    keep_answer(item, info, &scores);
+    if (!scores.finite)
+        item->n_nonfinite++;
+    return ees__policy_decide(setup, (unsigned)info->exit_idx, &scores, item) ? EES__UNIT_DONE : EES__UNIT_NEXT;
+}
+
+static int finish_final(const ees_model *model, const ees_unit_info *info, struct ees__item *item) {
+    struct ees__scores scores = ees__scores_compute(item->logits, model->dims.n_classes);
+    keep_answer(item, info, &scores);
+    if (!scores.finite)
+        return EES_FAIL(&item->error, EES_EDAMAGED, "logits are not finite");
     return EES__UNIT_DONE;
 }
 
 int ees__unit_run(const ees_model *model, const struct ees__policy_setup *setup, unsigned unit_idx,
-                  struct ees__item *item, struct ees__lane *lane) {
+                  struct ees__item *const items[], unsigned n, int rc[], struct ees__lane *lane,
+                  struct ees__team *team) {
     const struct ees__unit *unit = &model->units[unit_idx];
     const ees_unit_info *info = &unit->info;
     bool is_final = info->exit_idx == (int)model->info.n_exits;
     bool is_exit = info->exit_idx >= 0 && !is_final;
-    if (is_exit && !setup->policy && !setup->replay)
-        return EES__UNIT_NEXT;
-    EES_TRY(ees__unit_compute(model, unit, item, lane));
-    if (!is_exit && !is_final)
-        return EES__UNIT_NEXT;
-    struct ees__scores scores = ees__scores_compute(item->logits, model->dims.n_classes);
-    if (is_final && !scores.finite)
-        return EES_FAIL(&item->error, EES_EDAMAGED, "logits are not finite");
-    if (is_final || ees__policy_decide(setup, item->seq, (unsigned)info->exit_idx, &scores, item->policy_state))
-        return answer(item, info, &scores);
-    return EES__UNIT_NEXT;
+    bool is_skipped = is_exit && !setup->policy && !setup->replay;
+    int n_next = 0;
+    if (!is_skipped)
+        ees__unit_compute(model, unit, items, n, rc, lane, team);
+    for (unsigned i = 0; i < n; i++) {
+        if (is_skipped)
+            rc[i] = EES__UNIT_NEXT;
+        else if (is_final)
+            rc[i] = finish_final(model, info, items[i]);
+        else if (is_exit)
+            rc[i] = finish_exit(model, setup, info, items[i]);
+        n_next += rc[i] == EES__UNIT_NEXT;
+    }
+    return n_next;
 }

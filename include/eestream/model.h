@@ -105,6 +105,9 @@ typedef struct ees_policy_options {
     unsigned n_thresholds;           /**< 0: the model's or the policy's default; 1: for every exit; else one per exit */
     float thresholds[EES_MAX_EXITS];
     unsigned patience;               /**< 0: default of the policy */
+    unsigned n_degraded;             /**< 0: the model's; a model without: never degraded; 1: for every exit; else one per exit */
+    float degraded[EES_MAX_EXITS];   /**< how far thresholds may move under overload: each equal to its threshold or on the
+                                      *   side that lets more frames leave (lower for confidence, higher for entropy) */
     /** Forced exits for benchmarks: frame i leaves at replay[i % n_replay] (0 .. n_exits), whatever its logits say;
      *  every head on the way still runs. NULL: off. Copied. */
     const uint8_t *replay;
@@ -112,7 +115,8 @@ typedef struct ees_policy_options {
 } ees_policy_options;
 
 /** The policy an engine would use with these options on this model, defaults filled in (replay left NULL).
- *  @return 0; EES_EINVAL unknown name, threshold count or value */
+ *  @return 0; EES_EINVAL unknown name, threshold count or value, a degraded threshold stricter than its
+ *  threshold or of a policy without. The model's degraded thresholds yield to thresholds given here */
 EES_API int ees_policy_resolve(const ees_model *model, const ees_policy_options *options, ees_policy_options *out,
                                ees_error *err);
 

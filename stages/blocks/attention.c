@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* First half of a pre-LN block (spec 1.1): x += Wo concat_h(softmax(Q K^T / sqrt(D)) V) + bo, [Q|K|V] = LN1(x) Wqkv^T +
- * bqkv. One packed product makes all three; the residual is added by the last product as it stores. */
+ * bqkv. One packed product makes all three; the residual is added by the last product as it stores.
+ *
+ * A frame's tokens are cut twice: into rows of LN1 and [Q|K|V], and when these are complete into query rows, each of
+ * which goes through attention, projection and residual. */
 #include <math.h>
 
 #include "common/fail.h"
+#include "stages/attend.h"
 #include "stages/blocks/blocks.h"
 #include "stages/loader.h"
 
 struct attention {
     struct ees__norm norm;
     struct ees__linear qkv, proj;
-    float eps, scale;
+    struct ees__attention shape;
+    float eps;
 };
 
 static void close_attention(void *self) {
@@ -23,11 +28,17 @@ static void close_attention(void *self) {
     ees__free(a);
 }
 
-static void fill_cost(const struct ees__kernels *kernels, const struct ees__dims *d, struct ees__op_cost *cost) {
-    size_t t = d->n_tokens, c = d->n_channels;
+/* What parts share: [Q|K|V] and its packed heads. */
+static size_t shared_floats(const struct ees__kernels *kernels, const struct ees__attention *shape) {
+    return ees__piece_floats(shape->t * 3 * shape->h * shape->d) + ees__attend_packed_floats(kernels, shape);
+}
+
+static void fill_cost(const struct ees__kernels *kernels, const struct ees__attention *shape,
+                      struct ees__op_cost *cost) {
+    size_t t = shape->t, c = shape->h * shape->d;
     size_t inner = ees__max_size(kernels->linear_scratch_floats(t, 3 * c, c), kernels->linear_scratch_floats(t, c, c));
-    inner = ees__max_size(inner, kernels->attention_scratch_floats(t, d->n_heads, c / d->n_heads));
-    cost->scratch_floats = ees__piece_floats(t * c) + ees__piece_floats(t * 3 * c) + inner;
+    inner = ees__max_size(inner, kernels->attention_scratch_floats(t, shape->d));
+    cost->scratch_floats = shared_floats(kernels, shape) + ees__piece_floats(t * c) + inner;
     cost->flops = 2.0 * (4.0 * (double)t * (double)c * (double)c + 2.0 * (double)t * (double)t * (double)c);
 }
 
@@ -48,25 +59,63 @@ static int open_attention(struct ees__loader *loader, const char *prefix, unsign
         return rc;
     }
     a->eps = (float)d->norm_eps;
-    a->scale = (float)(1.0 / sqrt((double)(c / d->n_heads)));
-    fill_cost(loader->kernels, d, cost);
+    a->shape = (struct ees__attention){.t = d->n_tokens, .h = d->n_heads, .d = c / d->n_heads};
+    a->shape.scale = (float)(1.0 / sqrt((double)a->shape.d));
+    fill_cost(loader->kernels, &a->shape, cost);
     *self = a;
     return 0;
 }
 
+/* One frame. Parts have memory for all rows and use those of their range. */
+struct frame {
+    const struct attention *op;
+    const struct ees__run *run;
+    float *state, *qkv;
+    struct ees__attend attend;
+};
+
+static float *own_scratch(const struct frame *f, const struct ees__lane *lane) {
+    return lane->scratch + shared_floats(f->run->kernels, &f->op->shape);
+}
+
+static void project_in(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+    static const struct ees__post store = {.op = EES__POST_NONE};
+    const struct frame *f = ctx;
+    const struct attention *a = f->op;
+    const struct ees__kernels *kernels = f->run->kernels;
+    size_t c = a->proj.n, n = end - first;
+    float *scratch = own_scratch(f, lane), *rows = ees__cut_piece(&scratch, a->shape.t * c);
+    kernels->layernorm(f->state + first * c, c, n, c, a->norm.gamma, a->norm.beta, a->eps, rows, c);
+    kernels->linear(&a->qkv, rows, c, n, f->qkv + first * 3 * c, 3 * c, &store, scratch);
+}
+
+static void attend(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+    static const struct ees__post add = {.op = EES__POST_ADD};
+    const struct frame *f = ctx;
+    const struct attention *a = f->op;
+    size_t c = a->proj.n;
+    float *scratch = own_scratch(f, lane), *rows = ees__cut_piece(&scratch, a->shape.t * c);
+    ees__attend_rows(&f->attend, first, end, rows, scratch);
+    f->run->kernels->linear(&a->proj, rows + first * c, c, end - first, f->state + first * c, c, &add, scratch);
+}
+
 static void run_attention(const void *self, const struct ees__run *run) {
     const struct attention *a = self;
-    const struct ees__dims *d = run->dims;
-    const struct ees__kernels *kernels = run->kernels;
-    static const struct ees__post store = {.op = EES__POST_NONE}, add = {.op = EES__POST_ADD};
-    size_t t = d->n_tokens, c = d->n_channels;
-    float *scratch = run->scratch;
-    float *rows = ees__cut_piece(&scratch, t * c); /* the normed tokens, then what attention gives */
-    float *qkv = ees__cut_piece(&scratch, t * 3 * c);
-    kernels->layernorm(run->state, c, t, c, a->norm.gamma, a->norm.beta, a->eps, rows, c);
-    kernels->linear(&a->qkv, rows, c, t, qkv, 3 * c, &store, scratch);
-    kernels->attention(qkv, 3 * c, t, d->n_heads, c / d->n_heads, a->scale, rows, c, scratch);
-    kernels->linear(&a->proj, rows, c, t, run->state, c, &add, scratch);
+    size_t t = a->shape.t, grain = ees__row_grain(run, t);
+    float *scratch = run->lane->scratch;
+    float *qkv = ees__cut_piece(&scratch, t * 3 * a->proj.n);
+    for (size_t i = 0; i < run->n; i++) {
+        struct frame f = {
+            .op = a,
+            .run = run,
+            .state = run->states[i],
+            .qkv = qkv,
+            .attend = {.kernels = run->kernels, .shape = a->shape, .qkv = qkv, .packed = scratch},
+        };
+        ees__run_share(run, project_in, &f, t, grain);
+        ees__attend_begin(&f.attend, run);
+        ees__run_share(run, attend, &f, t, grain);
+    }
 }
 
 const struct ees__op ees__block_attention = {

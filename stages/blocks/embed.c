@@ -59,22 +59,41 @@ static int open_embed(struct ees__loader *loader, const char *prefix, unsigned n
     return 0;
 }
 
-static void add_rows(const float *a, const float *b, size_t n, float *sum) {
-    for (size_t i = 0; i < n; i++)
-        sum[i] = a[i] + b[i];
+/* One frame. Patches and tokens share the state, so the products wait in scratch, shared by the parts, until the
+ * patches are no longer needed. */
+struct frame {
+    const struct embed *op;
+    const struct ees__run *run;
+    float *state, *products; /* (N, C) */
+};
+
+static void multiply_patches(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+    static const struct ees__post store = {.op = EES__POST_NONE};
+    const struct frame *f = ctx;
+    size_t n = f->run->dims->n_patches, c = f->op->patch.n, k = f->op->patch.k;
+    f->run->kernels->linear(&f->op->patch, f->state + first * k, k, end - first, f->products + first * c, c, &store,
+                            lane->scratch + ees__piece_floats(n * c));
 }
 
-/* Patches and tokens share the state, so the products wait in scratch until the patches are no longer needed. */
+/* Token 0 is the class token: the table alone. */
+static void make_tokens(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+    const struct frame *f = ctx;
+    size_t c = f->op->patch.n;
+    const float *table = f->op->table, *products = f->products;
+    float *tokens = f->state;
+    for (size_t i = first * c; i < c; i++)
+        tokens[i] = table[i];
+    for (size_t i = ees__max_size(first, 1) * c; i < end * c; i++)
+        tokens[i] = products[i - c] + table[i];
+}
+
 static void run_embed(const void *self, const struct ees__run *run) {
-    const struct embed *e = self;
     const struct ees__dims *d = run->dims;
-    static const struct ees__post store = {.op = EES__POST_NONE};
-    size_t n = d->n_patches, c = d->n_channels, k = e->patch.k;
-    float *scratch = run->scratch, *products = ees__cut_piece(&scratch, n * c);
-    run->kernels->linear(&e->patch, run->state, k, n, products, c, &store, scratch);
-    for (size_t i = 0; i < c; i++)
-        run->state[i] = e->table[i];
-    add_rows(products, e->table + c, n * c, run->state + c);
+    for (size_t i = 0; i < run->n; i++) {
+        struct frame f = {.op = self, .run = run, .state = run->states[i], .products = run->lane->scratch};
+        ees__run_share(run, multiply_patches, &f, d->n_patches, ees__row_grain(run, d->n_patches));
+        ees__run_share(run, make_tokens, &f, d->n_tokens, ees__row_grain(run, d->n_tokens));
+    }
 }
 
 const struct ees__op ees__block_embed = {

@@ -34,7 +34,8 @@ static int open_final(struct ees__loader *loader, const char *prefix, unsigned n
         return rc;
     }
     f->eps = (float)d->norm_eps;
-    cost->scratch_floats = ees__piece_floats(c) + loader->kernels->linear_scratch_floats(1, k, c);
+    cost->scratch_floats = ees__piece_floats(c) + ees__classify_floats(loader->kernels, 1, k, c);
+    cost->item_floats = cost->scratch_floats;
     cost->flops = 2.0 * (double)c * (double)k;
     *self = f;
     return 0;
@@ -42,11 +43,11 @@ static int open_final(struct ees__loader *loader, const char *prefix, unsigned n
 
 static void run_final(const void *self, const struct ees__run *run) {
     const struct final *f = self;
-    size_t c = run->dims->n_channels, k = run->dims->n_classes;
-    static const struct ees__post store = {.op = EES__POST_NONE};
-    float *scratch = run->scratch, *row = ees__cut_piece(&scratch, c);
-    run->kernels->layernorm(run->state, c, 1, c, f->norm.gamma, f->norm.beta, f->eps, row, c);
-    run->kernels->linear(&f->classifier, row, c, 1, run->logits, k, &store, scratch);
+    size_t c = f->classifier.k;
+    float *scratch = run->lane->scratch, *rows = ees__cut_piece(&scratch, run->n * c);
+    for (size_t i = 0; i < run->n; i++)
+        run->kernels->layernorm(run->states[i], c, 1, c, f->norm.gamma, f->norm.beta, f->eps, rows + i * c, c);
+    ees__classify(&f->classifier, run, rows, scratch);
 }
 
 const struct ees__op ees__block_final = {

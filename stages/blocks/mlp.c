@@ -45,16 +45,32 @@ static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned num
     return 0;
 }
 
-static void run_mlp(const void *self, const struct ees__run *run) {
-    const struct mlp *m = self;
-    const struct ees__dims *d = run->dims;
+/* One frame. */
+struct frame {
+    const struct mlp *op;
+    const struct ees__run *run;
+    float *state;
+};
+
+static void run_rows(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
     static const struct ees__post gelu = {.op = EES__POST_GELU}, add = {.op = EES__POST_ADD};
-    size_t t = d->n_tokens, c = d->n_channels, f = d->mlp_width;
-    float *scratch = run->scratch;
-    float *rows = ees__cut_piece(&scratch, t * c), *hidden = ees__cut_piece(&scratch, t * f);
-    run->kernels->layernorm(run->state, c, t, c, m->norm.gamma, m->norm.beta, m->eps, rows, c);
-    run->kernels->linear(&m->fc1, rows, c, t, hidden, f, &gelu, scratch);
-    run->kernels->linear(&m->fc2, hidden, f, t, run->state, c, &add, scratch);
+    const struct frame *f = ctx;
+    const struct mlp *m = f->op;
+    const struct ees__kernels *kernels = f->run->kernels;
+    size_t n = end - first, c = m->fc2.n, width = m->fc1.n;
+    float *state = f->state + first * c, *scratch = lane->scratch;
+    float *rows = ees__cut_piece(&scratch, n * c), *hidden = ees__cut_piece(&scratch, n * width);
+    kernels->layernorm(state, c, n, c, m->norm.gamma, m->norm.beta, m->eps, rows, c);
+    kernels->linear(&m->fc1, rows, c, n, hidden, width, &gelu, scratch);
+    kernels->linear(&m->fc2, hidden, width, n, state, c, &add, scratch);
+}
+
+static void run_mlp(const void *self, const struct ees__run *run) {
+    size_t t = run->dims->n_tokens;
+    for (size_t i = 0; i < run->n; i++) {
+        struct frame f = {.op = self, .run = run, .state = run->states[i]};
+        ees__run_share(run, run_rows, &f, t, ees__row_grain(run, t));
+    }
 }
 
 const struct ees__op ees__block_mlp = {

@@ -123,7 +123,10 @@ static int read_strategy(const struct ees__json *json, struct ees__config *confi
     const char *name = config->policy.name;
     if (strcmp(name, "patience") == 0)
         return read_patience(json, config, err);
-    return ees__config_read_thresholds(json, "threshold", strcmp(name, "patient_and_confident") == 0, config, err);
+    if (strcmp(name, "patient_and_confident") == 0)
+        return ees__config_read_counted_thresholds(json, "threshold", config, err);
+    return ees__config_read_per_exit(json, "threshold", config, config->policy.thresholds, &config->policy.n_thresholds,
+                                     err);
 }
 
 static int read_config(const struct ees__json *json, struct ees__config *config, ees_error *err) {

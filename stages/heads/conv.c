@@ -100,8 +100,9 @@ static void fill_cost(const struct ees__loader *loader, bool depthwise, struct e
     size_t n = d->n_patches, c = d->n_channels, k = d->n_classes;
     size_t inner =
         ees__max_size(loader->kernels->linear_scratch_floats(n, c, c), loader->kernels->linear_scratch_floats(1, c, c));
-    inner = ees__max_size(inner, loader->kernels->linear_scratch_floats(1, k, c));
+    inner = ees__max_size(inner, ees__classify_floats(loader->kernels, 1, k, c));
     cost->scratch_floats = (depthwise ? 2 : 1) * ees__piece_floats(n * c) + 2 * ees__piece_floats(c) + inner;
+    cost->item_floats = 2 * ees__piece_floats(c) + inner;
     double per_patch = (double)c * (double)c + (depthwise ? 9.0 * (double)c : 0.0);
     cost->flops = 2.0 * ((double)n * per_patch + (double)c * (double)c + (double)c * (double)k);
 }
@@ -138,50 +139,75 @@ static int open_conv2_1(struct ees__loader *loader, const char *prefix, unsigned
     return open_head(loader, prefix, false, self, cost, err);
 }
 
-/* From the mean of what conv2 reads to the logits: Y's mean = conv2(mean) + mean(patches). */
-static void finish(const struct conv_head *h, const struct ees__run *run, const float *rows, float *scratch) {
+/* One frame. `a` and `local` are shared by the parts. */
+struct frame {
+    const struct conv_head *op;
+    const struct ees__run *run;
+    const float *patches;  /* (N, C) */
+    struct ees__post post; /* of conv1 */
+    float *a, *local;      /* (N, C); local NULL: no depthwise convolution */
+    float *scratch;        /* of conv1's product */
+};
+
+static void convolve_points(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+    const struct frame *f = ctx;
+    size_t c = f->op->conv1.n;
+    f->run->kernels->linear(&f->op->conv1, f->patches + first * c, c, end - first, f->a + first * c, c, &f->post,
+                            lane->scratch + (f->scratch - f->run->lane->scratch));
+}
+
+static void convolve_grid(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+    const struct frame *f = ctx;
+    const struct ees__dims *d = f->run->dims;
+    f->run->kernels->depthwise3x3_gelu(f->a, d->grid_h, d->grid_w, d->n_channels, first, end, f->op->taps,
+                                       f->op->dw_bias, f->local);
+}
+
+/* The rows conv2 reads the mean of. */
+static const float *run_frame(struct frame *f) {
+    const struct ees__dims *d = f->run->dims;
+    size_t grain = ees__row_grain(f->run, d->n_patches);
+    ees__run_share(f->run, convolve_points, f, d->n_patches, grain);
+    if (!f->local)
+        return f->a;
+    ees__run_share(f->run, convolve_grid, f, d->grid_h, ees__grain(d->grid_h, (grain + d->grid_w - 1) / d->grid_w));
+    return f->local;
+}
+
+/* From the means to the logits, all frames at once: Y's mean = conv2(mean) + mean(patches). */
+static void run_conv(const void *self, const struct ees__run *run) {
     static const struct ees__post add = {.op = EES__POST_ADD};
+    const struct conv_head *h = self;
     const struct ees__dims *d = run->dims;
     size_t n = d->n_patches, c = d->n_channels;
-    float *mean = ees__cut_piece(&scratch, c), *pooled = ees__cut_piece(&scratch, c);
-    run->kernels->column_mean(rows, c, n, c, mean);
-    run->kernels->column_mean(run->state + d->n_special * c, c, n, c, pooled);
-    run->kernels->linear(&h->conv2, mean, c, 1, pooled, c, &add, scratch);
+    float *scratch = run->lane->scratch;
+    struct frame f = {.op = h, .run = run, .post = {.op = EES__POST_GELU}};
+    f.a = ees__cut_piece(&scratch, n * c);
+    if (h->taps) {
+        f.local = ees__cut_piece(&scratch, n * c);
+        f.post = (struct ees__post){.op = EES__POST_GELU_AFFINE, .scale = h->scale, .shift = h->shift};
+    }
+    float *means = ees__cut_piece(&scratch, run->n * c), *pooled = ees__cut_piece(&scratch, run->n * c);
+    f.scratch = scratch;
+    for (size_t i = 0; i < run->n; i++) {
+        f.patches = run->states[i] + d->n_special * c;
+        run->kernels->column_mean(run_frame(&f), c, n, c, means + i * c);
+        run->kernels->column_mean(f.patches, c, n, c, pooled + i * c);
+    }
+    run->kernels->linear(&h->conv2, means, c, run->n, pooled, c, &add, scratch);
     ees__classify_pooled(&h->classifier, run, pooled, scratch);
-}
-
-static void run_conv1_1(const void *self, const struct ees__run *run) {
-    const struct conv_head *h = self;
-    const struct ees__dims *d = run->dims;
-    const struct ees__post gelu_norm = {.op = EES__POST_GELU_AFFINE, .scale = h->scale, .shift = h->shift};
-    size_t n = d->n_patches, c = d->n_channels;
-    float *scratch = run->scratch;
-    float *a = ees__cut_piece(&scratch, n * c), *local = ees__cut_piece(&scratch, n * c);
-    run->kernels->linear(&h->conv1, run->state + d->n_special * c, c, n, a, c, &gelu_norm, scratch);
-    run->kernels->depthwise3x3_gelu(a, d->grid_h, d->grid_w, c, h->taps, h->dw_bias, local);
-    finish(h, run, local, scratch);
-}
-
-static void run_conv2_1(const void *self, const struct ees__run *run) {
-    const struct conv_head *h = self;
-    const struct ees__dims *d = run->dims;
-    static const struct ees__post gelu = {.op = EES__POST_GELU};
-    size_t n = d->n_patches, c = d->n_channels;
-    float *scratch = run->scratch, *a = ees__cut_piece(&scratch, n * c);
-    run->kernels->linear(&h->conv1, run->state + d->n_special * c, c, n, a, c, &gelu, scratch);
-    finish(h, run, a, scratch);
 }
 
 const struct ees__op ees__head_conv1_1 = {
     .name = "conv1_1",
     .open = open_conv1_1,
-    .run = run_conv1_1,
+    .run = run_conv,
     .close = close_conv,
 };
 
 const struct ees__op ees__head_conv2_1 = {
     .name = "conv2_1",
     .open = open_conv2_1,
-    .run = run_conv2_1,
+    .run = run_conv,
     .close = close_conv,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Classification of a pooled vector. */
+/* Classification of pooled vectors. */
 #include "stages/heads/pooled.h"
 
 int ees__load_classifier(struct ees__loader *loader, const char *prefix, struct ees__linear *out, ees_error *err) {
@@ -9,9 +9,9 @@ int ees__load_classifier(struct ees__loader *loader, const char *prefix, struct 
 
 void ees__classify_pooled(const struct ees__linear *classifier, const struct ees__run *run, float *pooled,
                           float *scratch) {
-    static const struct ees__post store = {.op = EES__POST_NONE};
     size_t c = run->dims->n_channels;
-    for (size_t i = 0; i < c; i++)
-        pooled[i] += run->state[i];
-    run->kernels->linear(classifier, pooled, c, 1, run->logits, classifier->n, &store, scratch);
+    for (size_t i = 0; i < run->n; i++)
+        for (size_t j = 0; j < c; j++)
+            pooled[i * c + j] += run->states[i][j];
+    ees__classify(classifier, run, pooled, scratch);
 }

@@ -8,8 +8,8 @@
 
 int ees__load_classifier(struct ees__loader *loader, const char *prefix, struct ees__linear *out, ees_error *err);
 
-/* @param pooled   p (C,), overwritten
- * @param scratch  linear_scratch_floats(1, K, C) */
+/* @param pooled   p of each frame, (n, C), overwritten
+ * @param scratch  ees__classify_floats(n, K, C) */
 void ees__classify_pooled(const struct ees__linear *classifier, const struct ees__run *run, float *pooled,
                           float *scratch);
 

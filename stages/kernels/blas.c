@@ -2,9 +2,10 @@
 /* The blas level, for CPUs without a SIMD level of ours: products by the cblas_sgemm of a library loaded when the level
  * is first asked for, the rest as in scalar.c. Nothing else in the program touches BLAS.
  *
- * The library may sum a row in another order for another m. Within an engine m is a property of the unit, so results
- * still depend neither on the plan nor on the number of workers. The library is held to one thread: the
- * engine's workers are the threads, and OpenBLAS serialises callers it shares a pool with. */
+ * The library may sum a row in another order for another m. Where the engine neither batches frames nor teams up, m is
+ * a property of the unit, so results depend neither on the plan nor on the number of workers; in a batch or a team they
+ * may differ by rounding. The library is held to one thread: the engine's workers are the threads, and OpenBLAS
+ * serialises callers it shares a pool with. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -65,36 +66,38 @@ static void linear(const struct ees__linear *l, const float *x, size_t ldx, size
     ees__post_scalar(y, ldy, m, l->n, post);
 }
 
-static size_t attention_scratch_floats(size_t t, size_t h, size_t d) {
+static size_t attention_scratch_floats(size_t t, size_t d) {
     size_t floats;
     return ees__mul(t, QUERY_ROWS, &floats) ? floats : SIZE_MAX;
 }
 
 /* scratch: scores (QUERY_ROWS, t) */
-static void attention(const float *qkv, size_t ldqkv, size_t t, size_t h, size_t d, float scale, float *out,
-                      size_t ldout, float *scratch) {
-    for (size_t head = 0; head < h; head++) {
-        const float *q = qkv + head * d, *k = q + h * d, *v = k + h * d;
-        for (size_t i = 0; i < t; i += QUERY_ROWS) {
-            size_t rows = t - i < QUERY_ROWS ? t - i : QUERY_ROWS;
-            sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_TRANS, (int)rows, (int)t, (int)d, scale, q + i * ldqkv,
-                  (int)ldqkv, k, (int)ldqkv, 0.0f, scratch, (int)t);
-            for (size_t r = 0; r < rows; r++)
-                ees__softmax_scalar(scratch + r * t, t);
-            sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, (int)rows, (int)d, (int)t, 1.0f, scratch, (int)t, v,
-                  (int)ldqkv, 0.0f, out + i * ldout + head * d, (int)ldout);
-        }
+static void attention(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first,
+                      size_t end, const float *packed, float *out, size_t ldout, float *scratch) {
+    const size_t t = a->t, d = a->d;
+    const float *q = qkv + head * d, *k = q + a->h * d, *v = k + a->h * d;
+    for (size_t i = first; i < end; i += QUERY_ROWS) {
+        size_t rows = end - i < QUERY_ROWS ? end - i : QUERY_ROWS;
+        sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_TRANS, (int)rows, (int)t, (int)d, a->scale, q + i * ldqkv,
+              (int)ldqkv, k, (int)ldqkv, 0.0f, scratch, (int)t);
+        for (size_t r = 0; r < rows; r++)
+            ees__softmax_scalar(scratch + r * t, t);
+        sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, (int)rows, (int)d, (int)t, 1.0f, scratch, (int)t, v,
+              (int)ldqkv, 0.0f, out + i * ldout + head * d, (int)ldout);
     }
 }
 
 const struct ees__kernels ees__kernels_blas = {
     .name = "blas",
+    .tile_rows = 16, /* of the libraries we know */
     .linear_packed_floats = linear_packed_floats,
     .linear_pack = linear_pack,
     .linear_scratch_floats = linear_scratch_floats,
     .linear = linear,
     .layernorm = ees__layernorm_scalar,
+    .attention_packed_floats = ees__attention_packed_none,
     .attention_scratch_floats = attention_scratch_floats,
+    .attention_pack = ees__attention_pack_none,
     .attention = attention,
     .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
     .column_mean = ees__column_mean_scalar,

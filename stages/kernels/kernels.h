@@ -33,8 +33,15 @@ struct ees__post {
     const float *scale, *shift; /* (n,), EES__POST_GELU_AFFINE only */
 };
 
+/* Multi-head self-attention: t tokens, h heads of d channels. */
+struct ees__attention {
+    size_t t, h, d;
+    float scale; /* of the scores */
+};
+
 struct ees__kernels {
     const char *name; /* "avx512" */
+    size_t tile_rows; /* rows a product computes at once: a part of fewer is slower a row */
 
     /* Size and layout of a packed weight matrix. `w` is (n, k) row-major. */
     size_t (*linear_packed_floats)(size_t n, size_t k);
@@ -50,16 +57,22 @@ struct ees__kernels {
     void (*layernorm)(const float *x, size_t ldx, size_t rows, size_t c, const float *gamma, const float *beta,
                       float eps, float *y, size_t ldy);
 
-    /* Multi-head self-attention core. qkv is (t, 3*h*d): columns [Q | K | V], each head-major; out (t, h*d) =
-     * softmax(Q K^T * scale) V, heads concatenated. The t x t scores are never stored whole. */
-    size_t (*attention_scratch_floats)(size_t t, size_t h, size_t d);
-    void (*attention)(const float *qkv, size_t ldqkv, size_t t, size_t h, size_t d, float scale, float *out,
-                      size_t ldout, float *scratch);
+    /* Self-attention core of one head. qkv is (t, 3*h*d): columns [Q | K | V], each head-major; out (t, h*d) =
+     * softmax(Q K^T * scale) V, heads concatenated. The t x t scores are never stored whole.
+     *
+     * attention_pack() brings K and V of `head` into the level's own layout, attention() computes rows
+     * [first, end) of the head's columns of `out` from them. Rows do not depend on each other, so parts of a head may
+     * be computed by several threads from one packing. Both kinds of memory are aligned to a cache line. */
+    size_t (*attention_packed_floats)(size_t t, size_t d);
+    size_t (*attention_scratch_floats)(size_t t, size_t d);
+    void (*attention_pack)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, float *packed);
+    void (*attention)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first,
+                      size_t end, const float *packed, float *out, size_t ldout, float *scratch);
 
-    /* Depthwise 3x3, stride 1, zero padding 1, then gelu, on a grid (h, w, c): y = gelu(conv(x) + bias). `weight` is
-     * (9, c), tap-major. x and y do not overlap. */
-    void (*depthwise3x3_gelu)(const float *x, size_t h, size_t w, size_t c, const float *weight, const float *bias,
-                              float *y);
+    /* Depthwise 3x3, stride 1, zero padding 1, then gelu, on a grid (h, w, c): y = gelu(conv(x) + bias), rows
+     * [first, end) of the grid. `weight` is (9, c), tap-major. x and y do not overlap. */
+    void (*depthwise3x3_gelu)(const float *x, size_t h, size_t w, size_t c, size_t first, size_t end,
+                              const float *weight, const float *bias, float *y);
 
     /* y[j] = mean over rows of x[:, j]. */
     void (*column_mean)(const float *x, size_t ldx, size_t rows, size_t c, float *y);

@@ -25,8 +25,11 @@ void ees__post_scalar(float *y, size_t ldy, size_t m, size_t n, const struct ees
 void ees__softmax_scalar(float *row, size_t n);
 void ees__layernorm_scalar(const float *x, size_t ldx, size_t rows, size_t c, const float *gamma, const float *beta,
                            float eps, float *y, size_t ldy);
-void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c, const float *weight,
-                                   const float *bias, float *y);
+size_t ees__attention_packed_none(size_t t, size_t d);
+void ees__attention_pack_none(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head,
+                              float *packed);
+void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c, size_t first, size_t end,
+                                   const float *weight, const float *bias, float *y);
 void ees__column_mean_scalar(const float *x, size_t ldx, size_t rows, size_t c, float *y);
 
 #endif

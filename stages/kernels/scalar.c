@@ -75,27 +75,32 @@ void ees__softmax_scalar(float *row, size_t n) {
         row[j] = (float)(row[j] / sum);
 }
 
-static size_t attention_scratch_floats(size_t t, size_t h, size_t d) { return t; }
+/* Levels that read K and V where they are. */
+size_t ees__attention_packed_none(size_t t, size_t d) { return 0; }
 
-/* per head and query i: s_j = q_i . k_j scale, out_i = sum_j softmax(s)_j v_j (spec 1.1) */
-static void attention(const float *qkv, size_t ldqkv, size_t t, size_t h, size_t d, float scale, float *out,
-                      size_t ldout, float *scratch) {
-    for (size_t head = 0; head < h; head++) {
-        const float *q = qkv + head * d, *k = q + h * d, *v = k + h * d;
-        for (size_t i = 0; i < t; i++) {
-            for (size_t j = 0; j < t; j++) {
-                double s = 0;
-                for (size_t p = 0; p < d; p++)
-                    s += (double)q[i * ldqkv + p] * k[j * ldqkv + p];
-                scratch[j] = (float)(s * scale);
-            }
-            ees__softmax_scalar(scratch, t);
-            for (size_t p = 0; p < d; p++) {
-                double sum = 0;
-                for (size_t j = 0; j < t; j++)
-                    sum += (double)scratch[j] * v[j * ldqkv + p];
-                out[i * ldout + head * d + p] = (float)sum;
-            }
+void ees__attention_pack_none(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head,
+                              float *packed) {}
+
+static size_t attention_scratch_floats(size_t t, size_t d) { return t; }
+
+/* per query i: s_j = q_i . k_j scale, out_i = sum_j softmax(s)_j v_j (spec 1.1) */
+static void attention(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first,
+                      size_t end, const float *packed, float *out, size_t ldout, float *scratch) {
+    const size_t t = a->t, d = a->d;
+    const float *q = qkv + head * d, *k = q + a->h * d, *v = k + a->h * d;
+    for (size_t i = first; i < end; i++) {
+        for (size_t j = 0; j < t; j++) {
+            double s = 0;
+            for (size_t p = 0; p < d; p++)
+                s += (double)q[i * ldqkv + p] * k[j * ldqkv + p];
+            scratch[j] = (float)(s * a->scale);
+        }
+        ees__softmax_scalar(scratch, t);
+        for (size_t p = 0; p < d; p++) {
+            double sum = 0;
+            for (size_t j = 0; j < t; j++)
+                sum += (double)scratch[j] * v[j * ldqkv + p];
+            out[i * ldout + head * d + p] = (float)sum;
         }
     }
 }
@@ -112,9 +117,10 @@ static double convolve3x3(const float *x, size_t h, size_t w, size_t c, const fl
     return sum;
 }
 
-void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c, const float *weight, const float *bias,
-                                   float *y) {
-    for (size_t row = 0; row < h; row++)
+void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c, size_t first, size_t end,
+                                   const float *weight, const float *bias, float *y) {
+    y += first * w * c;
+    for (size_t row = first; row < end; row++)
         for (size_t column = 0; column < w; column++)
             for (size_t j = 0; j < c; j++)
                 *y++ = ees__gelu_scalar((float)(convolve3x3(x, h, w, c, weight, row, column, j) + bias[j]));
@@ -139,12 +145,15 @@ void ees__post_scalar(float *y, size_t ldy, size_t m, size_t n, const struct ees
 
 const struct ees__kernels ees__kernels_scalar = {
     .name = "scalar",
+    .tile_rows = 1,
     .linear_packed_floats = linear_packed_floats,
     .linear_pack = linear_pack,
     .linear_scratch_floats = linear_scratch_floats,
     .linear = linear,
     .layernorm = ees__layernorm_scalar,
+    .attention_packed_floats = ees__attention_packed_none,
     .attention_scratch_floats = attention_scratch_floats,
+    .attention_pack = ees__attention_pack_none,
     .attention = attention,
     .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
     .column_mean = ees__column_mean_scalar,

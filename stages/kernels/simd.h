@@ -77,12 +77,15 @@ INLINE float lanes_max(vf v) {
 #define SIMD_KERNELS(level)                                    \
     const struct ees__kernels ees__kernels_##level = {         \
         .name = #level,                                        \
+        .tile_rows = TILE_ROWS,                                \
         .linear_packed_floats = linear_packed_floats,          \
         .linear_pack = linear_pack,                            \
         .linear_scratch_floats = linear_scratch_floats,        \
         .linear = linear,                                      \
         .layernorm = layernorm,                                \
+        .attention_packed_floats = attention_packed_floats,    \
         .attention_scratch_floats = attention_scratch_floats,  \
+        .attention_pack = attention_pack,                      \
         .attention = attention,                                \
         .depthwise3x3_gelu = depthwise3x3_gelu,                \
         .column_mean = column_mean,                            \

@@ -83,9 +83,9 @@ INLINE void convolve_pixel(const struct taps *taps, const int n_taps, size_t c, 
     store_part(y + i, gelu(sum), c - i);
 }
 
-static void depthwise3x3_gelu(const float *x, size_t h, size_t w, size_t c, const float *weight, const float *bias,
-                              float *y) {
-    for (size_t row = 0; row < h; row++)
+static void depthwise3x3_gelu(const float *x, size_t h, size_t w, size_t c, size_t first, size_t end,
+                              const float *weight, const float *bias, float *y) {
+    for (size_t row = first; row < end; row++)
         for (size_t column = 0; column < w; column++) {
             struct taps taps;
             find_taps(x, h, w, c, row, column, weight, &taps);

@@ -3,14 +3,14 @@
  * default .865); EEVIT the same. */
 #include "stages/policies/policy.h"
 
-static bool leaves(const struct ees__policy_setup *setup, unsigned exit_idx, const struct ees__scores *scores,
+static bool leaves(const struct ees__policy_setup *setup, float threshold, const struct ees__scores *scores,
                    void *state) {
-    return scores->confidence > setup->thresholds[exit_idx];
+    return scores->confidence > threshold;
 }
 
 const struct ees__policy ees__policy_confidence = {
     .name = "confidence",
-    .uses_threshold = true,
+    .direction = EES__LEAVES_ABOVE,
     .threshold = 0.865f,
     .leaves = leaves,
 };

@@ -3,14 +3,14 @@
  * BranchyNet. */
 #include "stages/policies/policy.h"
 
-static bool leaves(const struct ees__policy_setup *setup, unsigned exit_idx, const struct ees__scores *scores,
+static bool leaves(const struct ees__policy_setup *setup, float threshold, const struct ees__scores *scores,
                    void *state) {
-    return scores->entropy < setup->thresholds[exit_idx];
+    return scores->entropy < threshold;
 }
 
 const struct ees__policy ees__policy_entropy = {
     .name = "entropy",
-    .uses_threshold = true,
+    .direction = EES__LEAVES_BELOW,
     .threshold = 0.6f,
     .leaves = leaves,
 };

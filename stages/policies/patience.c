@@ -9,7 +9,7 @@ struct run_of_class {
 };
 _Static_assert(sizeof(struct run_of_class) <= EES__POLICY_STATE_BYTES, "fits an item");
 
-static bool leaves(const struct ees__policy_setup *setup, unsigned exit_idx, const struct ees__scores *scores,
+static bool leaves(const struct ees__policy_setup *setup, float threshold, const struct ees__scores *scores,
                    void *state) {
     struct run_of_class *run = state;
     if (!scores->finite) {

@@ -8,16 +8,16 @@ struct run_of_sure {
 };
 _Static_assert(sizeof(struct run_of_sure) <= EES__POLICY_STATE_BYTES, "fits an item");
 
-static bool leaves(const struct ees__policy_setup *setup, unsigned exit_idx, const struct ees__scores *scores,
+static bool leaves(const struct ees__policy_setup *setup, float threshold, const struct ees__scores *scores,
                    void *state) {
     struct run_of_sure *run = state;
-    run->length = scores->entropy < setup->thresholds[exit_idx] ? run->length + 1 : 0;
+    run->length = scores->entropy < threshold ? run->length + 1 : 0;
     return run->length >= setup->patience;
 }
 
 const struct ees__policy ees__policy_patient_and_confident = {
     .name = "patient_and_confident",
-    .uses_threshold = true,
+    .direction = EES__LEAVES_BELOW,
     .threshold = 0.5f,
     .patience = 2,
     .leaves = leaves,

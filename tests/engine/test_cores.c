@@ -344,7 +344,7 @@ static void test_this_machine(void **state) {
     assert_int_equal(ees_cores_detect(&c, NULL), 0);
     assert_int_equal(c.n_cores, ees__affinity_cpus(cpus, EES_MAX_WORKERS));
     struct ees__affinity_mask mask = ees__affinity_save();
-    if (ees__affinity_pin(c.cpu[0]) >= 0) {
+    if (ees__affinity_pin(pthread_self(), c.cpu[0]) >= 0) {
         ees_cores one;
         assert_int_equal(ees_cores_detect(&one, NULL), 0);
         assert_int_equal(one.n_cores, 1);

@@ -158,12 +158,17 @@ static void run_layernorm(void *opaque) {
 
 static void run_attention(void *opaque) {
     struct rows *r = opaque;
-    r->kernels->attention(r->x, 3 * C, T, H, C / H, 0.125f, r->y, C, r->scratch);
+    const struct ees__attention core = {.t = T, .h = H, .d = C / H, .scale = 0.125f};
+    float *packed = r->scratch + ees__round_up(r->kernels->attention_scratch_floats(T, C / H), 16);
+    for (size_t head = 0; head < H; head++) {
+        r->kernels->attention_pack(&core, r->x, 3 * C, head, packed);
+        r->kernels->attention(&core, r->x, 3 * C, head, 0, T, packed, r->y, C, r->scratch);
+    }
 }
 
 static void run_depthwise(void *opaque) {
     struct rows *r = opaque;
-    r->kernels->depthwise3x3_gelu(r->x, 14, 14, C, r->gamma, r->gamma, r->y);
+    r->kernels->depthwise3x3_gelu(r->x, 14, 14, C, 0, 14, r->gamma, r->gamma, r->y);
 }
 
 static void bench_block(const struct ees__kernels *k) {
@@ -176,7 +181,7 @@ static void bench_block(const struct ees__kernels *k) {
                                  [PLAIN] = {.m = T, .n = F, .k = 1},
                                  [GELU] = {.m = T, .n = F, .k = 1}};
     struct rows r = {k, allocate(T * 3 * C), allocate(T * C), allocate(9 * C),
-                     allocate(k->attention_scratch_floats(T, H, C / H))};
+                     allocate(k->attention_scratch_floats(T, C / H) + 16 + k->attention_packed_floats(T, C / H))};
     struct run runs[N_PARTS] = {
         [LAYERNORM] = {.name = "LayerNorm", .run = run_layernorm, .opaque = &r},
         [ATTENTION] = {.name = "attention core", .run = run_attention, .opaque = &r},

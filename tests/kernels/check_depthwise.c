@@ -6,9 +6,17 @@ static void check_grid(const struct ees__kernels *k, size_t h, size_t w, size_t 
     float *x = random_input(h * w * c, offset, 31), *weight = random_input(9 * c, offset, 32);
     float *bias = random_input(c, offset, 33), *expected = alloc_input(h * w * c, 0);
     struct output y = alloc_output(h * w * c, offset);
-    ees__kernels_get("scalar", NULL)->depthwise3x3_gelu(x, h, w, c, weight, bias, expected);
-    k->depthwise3x3_gelu(x, h, w, c, weight, bias, y.data);
+    ees__kernels_get("scalar", NULL)->depthwise3x3_gelu(x, h, w, c, 0, h, weight, bias, expected);
+    k->depthwise3x3_gelu(x, h, w, c, 0, h, weight, bias, y.data);
     check_guards(&y, k->name);
+    /* In two ranges of rows: the bits are the same, each range writes its own rows only. */
+    struct output parts = alloc_output(h * w * c, offset);
+    k->depthwise3x3_gelu(x, h, w, c, h / 2, h, weight, bias, parts.data);
+    check_untouched(&parts, 0, h / 2 * w * c, k->name);
+    k->depthwise3x3_gelu(x, h, w, c, 0, h / 2, weight, bias, parts.data);
+    check_guards(&parts, k->name);
+    assert_memory_equal(parts.data, y.data, h * w * c * sizeof(float));
+    free_output(&parts);
     char what[64];
     snprintf(what, sizeof what, "grid %zu x %zu x %zu", h, w, c);
     /* Ten terms of at most 1, each rounded once; gelu's slope 1.13 and its 5 ulp of a result of at most 10. */
@@ -41,7 +49,7 @@ static void check_nan(const struct ees__kernels *k) {
     float *x = random_input(SIDE * SIDE * C, 0, 34), *weight = random_input(9 * C, 0, 35), bias[C] = {0};
     float y[SIDE * SIDE * C];
     x[(1 * SIDE + 1) * C + 18] = NAN;
-    k->depthwise3x3_gelu(x, SIDE, SIDE, C, weight, bias, y);
+    k->depthwise3x3_gelu(x, SIDE, SIDE, C, 0, SIDE, weight, bias, y);
     for (size_t row = 0; row < SIDE; row++)
         for (size_t column = 0; column < SIDE; column++)
             for (size_t j = 0; j < C; j++)
@@ -88,7 +96,7 @@ static void check_known_head(const struct ees__kernels *k) {
     assert_int_equal(ees__linear_open(k, conv1, bias1, 2, 2, &layer, NULL), 0);
     k->linear(&layer, patches, 2, CELLS, a, 2, &post, NULL);
     ees__linear_close(&layer);
-    k->depthwise3x3_gelu(a, 3, 3, 2, dw, dw_bias, d);
+    k->depthwise3x3_gelu(a, 3, 3, 2, 0, 3, dw, dw_bias, d);
     fold_bn(bn2[0], bn2[1], bn2[2], bn2[3], s, t);
     for (size_t i = 0; i < CELLS; i++) { /* printed to 7 decimals */
         check_close(a[2 * i], after_bn1[i], 1e-6, k->name, "known BN1", i, 0);

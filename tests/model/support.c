@@ -89,13 +89,13 @@ ees_frame tensor_frame(const ees_model *model, const float *pixels) {
 void walk_units(const ees_model *model, const struct ees__policy_setup *setup, const ees_frame *frame, uint64_t seq,
                 struct walked *out) {
     const ees_model_info *info = ees_model_get_info(model);
-    struct ees__lane *lane = ees__lane_open(model);
+    struct ees__lane *lane = ees__lane_open(model, 1);
     *out = (struct walked){.item = {.frame = frame, .seq = seq, .exit_idx = -1}};
     out->item.state = ees__calloc_aligned(info->state_bytes, 1);
     out->item.logits = out->logits = ees__calloc_aligned(info->n_classes, sizeof(float));
     assert_true(lane && out->item.state && out->logits);
     for (unsigned i = 0; i < info->n_units && out->rc == EES__UNIT_NEXT; i++, out->n_units_run++)
-        out->rc = ees__unit_run(model, setup, i, &out->item, lane);
+        ees__unit_run(model, setup, i, &(struct ees__item *){&out->item}, 1, &out->rc, lane, NULL);
     ees__lane_close(lane);
 }
 

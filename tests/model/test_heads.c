@@ -93,8 +93,15 @@ static void check_head(enum kind kind, const struct ees__op *op, const float exp
         assert_non_null(scratch);
         fill_tokens(state);
         memcpy(before, state, sizeof state);
+        struct ees__lane lane = {.scratch = scratch, .max_batch = 1};
         struct ees__run run = {
-            .kernels = levels[i], .dims = &dims, .state = state, .logits = logits, .scratch = scratch};
+            .kernels = levels[i],
+            .dims = &dims,
+            .n = 1,
+            .states = (float *[]){state},
+            .logits = (float *[]){logits},
+            .lane = &lane,
+        };
         op->run(self, &run);
         for (size_t k = 0; k < 3; k++) {
             print_message("  %-7s logit %zu: %.7f, known %.7f\n", levels[i]->name, k, (double)logits[k],

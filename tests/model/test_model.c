@@ -289,8 +289,11 @@ static void test_none_skips_heads(void **state) {
     logits[0] = 42.0f;
     assert_int_equal(ees__policy_setup(model, &none, &setup, NULL), 0);
     for (unsigned i = 0; i < info->n_units; i++)
-        if (ees_model_get_unit(model, i)->exit_idx >= 0 && i + 1 < info->n_units)
-            assert_int_equal(ees__unit_run(model, &setup, i, &item, NULL), EES__UNIT_NEXT);
+        if (ees_model_get_unit(model, i)->exit_idx >= 0 && i + 1 < info->n_units) {
+            int rc = EES__UNIT_DONE;
+            assert_int_equal(ees__unit_run(model, &setup, i, &(struct ees__item *){&item}, 1, &rc, NULL, NULL), 1);
+            assert_int_equal(rc, EES__UNIT_NEXT);
+        }
     assert_true(logits[0] == 42.0f);
     ees_model_close(model);
 }

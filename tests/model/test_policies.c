@@ -35,14 +35,14 @@ static void test_edge_scores(void **state) {
 }
 
 static void test_strict_comparisons(void **state) {
-    struct ees__policy_setup setup = {.thresholds = {.8f}};
+    struct ees__policy_setup setup = {0};
     struct ees__scores s = {.finite = true, .confidence = .8f, .entropy = .8f};
-    assert_false(ees__policy_confidence.leaves(&setup, 0, &s, NULL));
-    assert_false(ees__policy_entropy.leaves(&setup, 0, &s, NULL));
+    assert_false(ees__policy_confidence.leaves(&setup, .8f, &s, NULL));
+    assert_false(ees__policy_entropy.leaves(&setup, .8f, &s, NULL));
     s.confidence = nextafterf(.8f, 1);
     s.entropy = nextafterf(.8f, 0);
-    assert_true(ees__policy_confidence.leaves(&setup, 0, &s, NULL));
-    assert_true(ees__policy_entropy.leaves(&setup, 0, &s, NULL));
+    assert_true(ees__policy_confidence.leaves(&setup, .8f, &s, NULL));
+    assert_true(ees__policy_entropy.leaves(&setup, .8f, &s, NULL));
 }
 
 /* Rows of logits whose argmax is as given; NaN rows for -1. */

@@ -109,7 +109,9 @@ static int open_config(const struct bench *b, struct bench_model *m, int kind, b
     e.exit_share = exits ? m->exit_share : NULL;
     CLI_TRY(engine_policy(b, m, exits, &e.policy, err));
     CLI_TRY(ees_engine_open(m->model, &e, &c->engine, err));
-    plan_to_text(m->model, ees_engine_get_plan(c->engine), c->plan, sizeof c->plan);
+    ees_plan plan;
+    ees_engine_get_plan(c->engine, &plan);
+    plan_to_text(m->model, &plan, c->plan, sizeof c->plan);
     return 0;
 }
 

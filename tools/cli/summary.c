@@ -72,7 +72,9 @@ uint64_t max_rss_bytes(void) {
 
 int summary_finish(struct summary *s, const ees_engine *engine, uint64_t n_pushed, ees_error *err) {
     ees_engine_get_stats(engine, &s->stats);
-    plan_to_text(s->model, ees_engine_get_plan(engine), s->plan, sizeof s->plan);
+    ees_plan plan;
+    ees_engine_get_plan(engine, &plan);
+    plan_to_text(s->model, &plan, s->plan, sizeof s->plan);
     s->cpu_s = cpu_seconds();
     s->max_rss_bytes = max_rss_bytes();
     if (summary_answered(s) != n_pushed || s->stats.n_pushed != n_pushed)
