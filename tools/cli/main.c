@@ -129,6 +129,7 @@ static enum exit_code run_verb(const struct verb *verb, int argc, char **argv) {
 
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of the write, told like any other */
+    signal(SIGXFSZ, SIG_IGN); /* and so is the limit of file sizes */
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;
