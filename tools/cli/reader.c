@@ -65,8 +65,8 @@ static bool claim_frame(struct stream *s) {
 static int push_frame(struct stream *s, struct stream_input *input, ees_frame *frame, ees_error *err) {
     frame->source_idx = (uint32_t)(input - s->inputs);
     frame->stream = input->stream;
-    if (input->name)
-        frame->source = input->name;
+    frame->source = input->name ? input->name : input->uri;
+    input->pinned |= frame->truth != NULL;
     CLI_TRY(ees_engine_push(s->engine, frame, -1, err));
     input->n_pushed++;
     return 0;

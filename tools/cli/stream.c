@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads: the caller pulls; readers (reader.c) open sources and push; one waits for signals. A source outlives its
- * reader's interest: answers point into it (source name, true class) until they are released. */
+/* Threads: the caller pulls; readers (reader.c) open sources and push; one waits for signals. A source may outlive its
+ * reader's interest: answers point into it (true class) until they are released. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -182,7 +182,7 @@ int64_t stream_expected(struct stream *s) {
 
 /* Under the lock. @return the source, to be closed by the caller without it; NULL: not yet */
 static ees_source *take_finished(struct stream_input *input) {
-    bool finished = input->read && input->n_released == input->n_pushed;
+    bool finished = input->read && (!input->pinned || input->n_released == input->n_pushed);
     ees_source *source = finished ? input->source : NULL;
     if (source)
         input->source = NULL;

@@ -20,10 +20,12 @@ struct stream_input {
     const char *name; /* shown in results instead of the uri; NULL: the uri */
     bool live;        /* its frames come by their time stamps, and may be dropped */
     double weight;
-    unsigned stream;    /* of the engine */
-    ees_source *source; /* opened by its reader, closed once its last answer was released: answers point into it */
-    uint64_t n_pushed;  /* its reader's, valid once `read` is seen */
-    bool complete;      /* its reader's: read to the end */
+    unsigned stream; /* of the engine */
+    ees_source
+        *source;       /* opened by its reader, closed when that is done; `pinned`: once its last answer was released */
+    uint64_t n_pushed; /* its reader's, valid once `read` is seen */
+    bool complete;     /* its reader's: read to the end */
+    bool pinned;       /* its reader's: answers point into the source (true classes) */
 
     /* guarded by the stream's lock */
     bool read; /* its reader is done with it */

@@ -185,15 +185,22 @@ static void print_results(FILE *out, const struct summary *s) {
                 (unsigned long long)s->n_unknown_truth);
 }
 
-void summary_print(FILE *out, const struct summary *s) {
+static void print_speed(FILE *out, const struct summary *s) {
     const ees_latency *l = &s->stats.latency;
+    if (summary_answered(s))
+        fprintf(out, "speed      %.2f fps over %.2f s\n", summary_fps(s), (double)s->stats.wall_ns * 1e-9);
+    if (l->n)
+        fprintf(out, "latency    p50 %.2f   p90 %.2f   p99 %.2f ms (push to answer)\n", (double)l->p50_ns * 1e-6,
+                (double)l->p90_ns * 1e-6, (double)l->p99_ns * 1e-6);
+    if (summary_total(s).n_frames)
+        summary_print_exits(out, s);
+}
+
+void summary_print(FILE *out, const struct summary *s) {
     char policy[1280];
     print_counts(out, s);
     print_sources(out, s);
-    fprintf(out, "speed      %.2f fps over %.2f s\n", summary_fps(s), (double)s->stats.wall_ns * 1e-9);
-    fprintf(out, "latency    p50 %.2f   p90 %.2f   p99 %.2f ms (push to answer)\n", (double)l->p50_ns * 1e-6,
-            (double)l->p90_ns * 1e-6, (double)l->p99_ns * 1e-6);
-    summary_print_exits(out, s);
+    print_speed(out, s);
     print_results(out, s);
     print_audit(out, s);
     print_work(out, s);
