@@ -161,14 +161,13 @@ static void wake(struct simulation *s, unsigned group) {
 
 static void end_visit(struct simulation *s, unsigned idx) {
     struct sim_worker *w = &s->workers[idx];
-    w->is_busy = false;
-    s->n_idle++;
     for (unsigned i = 0; i < w->taken.n; i++) {
         s->sched.slots[w->taken.slots[i]].unit = (uint16_t)w->end;
         wake(s, ees__sched_put(&s->sched, w->taken.slots[i]));
     }
-    if (!w->is_busy)
-        begin_visit(s, idx);
+    w->is_busy = false;
+    s->n_idle++;
+    begin_visit(s, idx);
 }
 
 /* ---- Frames in and out --------------------------------------------------------------------------------- */

@@ -236,6 +236,13 @@ static void test_micro_batches(void **state) {
     simulate(s);
     assert_true(s->out.fps > 1.2e9 / mean_work_ns() && s->out.fps < 2e9 / mean_work_ns());
     free(s);
+    s = set_up("5", "1-3x2,4-8x2,9-12x1"); /* handed on together, from group to group */
+    s->profile.batch = 4;
+    for (unsigned u = 0; u < info->n_units; u++)
+        s->profile.types[0].batch_ns[u] = s->profile.types[0].cold_ns[u] / 2;
+    simulate(s);
+    assert_true(s->out.fps > 5e9 / mean_work_ns());
+    free(s);
 }
 
 /* ---- The published mix --------------------------------------------------------------------------------- */
