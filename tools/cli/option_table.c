@@ -74,7 +74,7 @@ const struct option_row option_table[] = {
     {.name = "input", .verbs = VERB_BENCH, .kind = OPTION_TEXT, .target = AT(bench_input), .value = "FILE",
      .fallback = "synthetic:640x480", .help = "frames to stream, read into memory first"},
     {.name = "frames", .verbs = VERB_BENCH, .kind = OPTION_COUNT, .target = AT(n_frames), .value = "N", .min = 1,
-     .max = 1000000, .help = "frames per repetition (default: enough for --min-time)"},
+     .max = 1000000, .help = "frames per repetition, rounded up to a multiple of 64 where a mix is replayed"},
     {.name = "io", .verbs = VERB_RUN | VERB_BENCH, .kind = OPTION_CHOICE, .target = AT(io), .value = "auto|uring|pread",
      .fallback = "auto", .help = "how files are read"},
     {.name = "raw", .verbs = VERB_RUN | VERB_BENCH, .kind = OPTION_TEXT, .target = AT(raw), .value = "rgb24:WxH",
