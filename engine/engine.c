@@ -223,15 +223,11 @@ static int check_options(const ees_engine_options *o, ees_error *err) {
     return 0;
 }
 
-/* Enough frames inside that no worker waits for the puller, and a micro-batch for each. */
 static int choose_sizes(struct ees_engine *e, const ees_engine_options *o, ees_error *err) {
-    unsigned batch = e->max_batch > 1 ? e->max_batch : 0;
-    e->n_slots = o->n_slots ? o->n_slots : (4 + batch) * e->n_workers + 4;
+    e->n_slots = o->n_slots ? o->n_slots : ees__default_slots(e->n_workers, e->max_batch);
     if (e->n_slots < e->n_workers + 1)
         return EES_FAIL(err, EES_EINVAL, "%u slots for %u workers: at least %u", e->n_slots, e->n_workers,
                         e->n_workers + 1);
-    /* With more workers than cores a polling worker would only keep a working one from its core. */
-    e->spin_ns = e->n_workers > e->cores.n_cores ? 0 : o->spin_ns;
     return 0;
 }
 

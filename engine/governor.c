@@ -60,6 +60,7 @@ static void pin_workers(struct ees_engine *e) {
         w->type = e->cores.type[core];
         STORE(w->cpu, e->options.pin ? ees__affinity_pin(w->thread, e->cores.cpu[core]) : -1);
     }
+    STORE(e->spin_ns, e->n_workers > e->cores.n_cores ? 0 : e->options.spin_ns);
 }
 
 static void publish(struct ees_engine *e) {

@@ -51,17 +51,22 @@ static uint64_t bucket_sum(const struct ees__histogram *h, unsigned n_histograms
     return n;
 }
 
-/* The value with `rank` values at or below it, rank from 1. */
-static uint64_t value_at(const struct ees__histogram *h, unsigned n_histograms, uint64_t rank, const ees_latency *range) {
+enum { N_QUANTILES = 4 };
+
+/* The values that `ranks` (ascending, from 1) values are at or below, in one pass over the buckets. */
+static void find_values(const struct ees__histogram *h, unsigned n_histograms, const uint64_t ranks[N_QUANTILES],
+                        uint64_t *const values[N_QUANTILES], const ees_latency *range) {
     uint64_t seen = 0;
-    for (unsigned i = 0; i < N_BUCKETS; i++) {
+    unsigned q = 0;
+    for (unsigned i = 0; i < N_BUCKETS && q < N_QUANTILES; i++) {
         seen += bucket_sum(h, n_histograms, i);
-        if (seen >= rank) {
+        for (; q < N_QUANTILES && seen >= ranks[q]; q++) {
             uint64_t v = middle_of(i);
-            return v < range->min_ns ? range->min_ns : v > range->max_ns ? range->max_ns : v;
+            *values[q] = v < range->min_ns ? range->min_ns : v > range->max_ns ? range->max_ns : v;
         }
     }
-    return range->max_ns;
+    for (; q < N_QUANTILES; q++)
+        *values[q] = range->max_ns;
 }
 
 void ees__histogram_read_sum(const struct ees__histogram *h, unsigned n_histograms, ees_latency *out) {
@@ -79,10 +84,10 @@ void ees__histogram_read_sum(const struct ees__histogram *h, unsigned n_histogra
     }
     out->mean_ns = (double)sum_ns / (double)out->n;
     /* nearest rank: ceil(q * n) */
-    out->p50_ns = value_at(h, n_histograms, (out->n * 500 + 999) / 1000, out);
-    out->p90_ns = value_at(h, n_histograms, (out->n * 900 + 999) / 1000, out);
-    out->p99_ns = value_at(h, n_histograms, (out->n * 990 + 999) / 1000, out);
-    out->p999_ns = value_at(h, n_histograms, (out->n * 999 + 999) / 1000, out);
+    const uint64_t ranks[N_QUANTILES] = {(out->n * 500 + 999) / 1000, (out->n * 900 + 999) / 1000,
+                                         (out->n * 990 + 999) / 1000, (out->n * 999 + 999) / 1000};
+    uint64_t *const values[N_QUANTILES] = {&out->p50_ns, &out->p90_ns, &out->p99_ns, &out->p999_ns};
+    find_values(h, n_histograms, ranks, values, out);
 }
 
 void ees__histogram_read(const struct ees__histogram *h, ees_latency *out) { ees__histogram_read_sum(h, 1, out); }

@@ -89,7 +89,7 @@ struct ees_engine {
     ees_engine_options options; /* pointers in it are not kept */
     struct ees__policy_setup policy;
     uint8_t *replay;
-    uint64_t spin_ns;
+    _Atomic uint64_t spin_ns; /* 0 while workers share cores: polling would only keep a working one from its core */
     unsigned max_batch;
 
     ees_cores cores;

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "common/mem.h"
+#include "engine/perturb.h"
 
 struct ees__ring_cell {
     _Alignas(EES_CACHE_LINE) _Atomic uint32_t seq;
@@ -70,6 +71,7 @@ static inline bool ees__ring_push(struct ees__ring *r, uint32_t value) {
          * write below may overtake that read and hand one slot out twice. Test: proof_ring. [ring.push.seq.load] */
         uint32_t seq = atomic_load_explicit(&cell->seq, memory_order_acquire);
         int32_t lap = (int32_t)(seq - ticket);
+        EES_PERTURB();
         if (lap == 0) {
             /* relaxed: exactly one thread draws the ticket by atomicity alone; nothing is published through wr. */
             if (atomic_compare_exchange_weak_explicit(&r->wr, &ticket, ticket + 1, memory_order_relaxed,
@@ -81,7 +83,9 @@ static inline bool ees__ring_push(struct ees__ring *r, uint32_t value) {
             ticket = atomic_load_explicit(&r->wr, memory_order_relaxed);
         }
     }
+    EES_PERTURB();
     atomic_store_explicit(&cell->value, value, memory_order_relaxed); /* relaxed: published by seq */
+    EES_PERTURB();
     /* release, pairs with the acquire in ees__ring_pop(). Guards: cell->value and everything this thread wrote into the
      * slot. If weaker: on AArch64 the consumer may run a unit on tokens not yet written. Test: proof_ring, stress_ring
      * under TSan. [ring.push.seq.store] */
@@ -99,6 +103,7 @@ static inline bool ees__ring_pop(struct ees__ring *r, uint32_t *value) {
          * there. Test: proof_ring. [ring.pop.seq.load] */
         uint32_t seq = atomic_load_explicit(&cell->seq, memory_order_acquire);
         int32_t lap = (int32_t)(seq - (ticket + 1));
+        EES_PERTURB();
         if (lap == 0) {
             /* relaxed: as in push */
             if (atomic_compare_exchange_weak_explicit(&r->rd, &ticket, ticket + 1, memory_order_relaxed,
@@ -110,7 +115,9 @@ static inline bool ees__ring_pop(struct ees__ring *r, uint32_t *value) {
             ticket = atomic_load_explicit(&r->rd, memory_order_relaxed);
         }
     }
+    EES_PERTURB();
     *value = atomic_load_explicit(&cell->value, memory_order_relaxed); /* relaxed: ours since the acquire of seq */
+    EES_PERTURB();
     /* release, pairs with the acquire in ees__ring_push(). Guards: the read of cell->value just above. If weaker: as there.
      * Test: proof_ring. [ring.pop.seq.store] */
     atomic_store_explicit(&cell->seq, ticket + r->mask + 1, memory_order_release);

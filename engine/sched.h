@@ -70,6 +70,12 @@ struct ees__taken {
     unsigned group; /* they belong to; not the worker's: it helps */
 };
 
+/* Frames inside unless the caller says otherwise: enough that no worker waits for answers in front of its own to be pulled, and
+ * a micro-batch for each. */
+static inline unsigned ees__default_slots(unsigned n_workers, unsigned max_batch) {
+    return (4 + (max_batch > 1 ? max_batch : 0)) * n_workers + 4;
+}
+
 /* `n_slots`: numbers 0 .. n_slots-1 will be used. Queues for as many groups as there can be. */
 bool ees__sched_init(struct ees__sched *s, unsigned n_units, unsigned n_workers, unsigned n_slots, enum ees_take take);
 void ees__sched_fini(struct ees__sched *s);

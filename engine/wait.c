@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/perturb.h"
+
 #define ONE_EPOCH (UINT64_C(1) << 32)
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the futex is the word's second half");
@@ -48,6 +50,7 @@ bool ees__event_wait(struct ees__event *e, uint32_t key, unsigned group, uint64_
     /* acquire, pairs with the release in notify: what was announced is visible when we return. If
      * weaker: a caller that looks only after the wait may miss it. Test: proof_event. [event.wait] */
     while (epoch_of(atomic_load_explicit(&e->word, memory_order_acquire)) == key) {
+        EES_PERTURB();
         long rc = syscall(SYS_futex, futex_of(e), FUTEX_WAIT_BITSET_PRIVATE, key, timeout, NULL,
                           UINT32_C(1) << (group % 32));
         if (rc < 0 && errno == ETIMEDOUT) {
@@ -66,6 +69,7 @@ void ees__event_notify(struct ees__event *e, int group) {
     uint64_t before = atomic_fetch_add_explicit(&e->word, ONE_EPOCH, memory_order_release);
     if (waiters_of(before) == 0)
         return;
+    EES_PERTURB();
     if (group != EES__WAKE_ANY && wake(e, 1, UINT32_C(1) << ((unsigned)group % 32)) > 0)
         return;
     wake(e, 1, FUTEX_BITSET_MATCH_ANY);
@@ -74,6 +78,7 @@ void ees__event_notify(struct ees__event *e, int group) {
 void ees__event_notify_all(struct ees__event *e) {
     /* release: as in notify [event.notify_all] */
     uint64_t before = atomic_fetch_add_explicit(&e->word, ONE_EPOCH, memory_order_release);
+    EES_PERTURB();
     if (waiters_of(before) > 0)
         wake(e, INT_MAX, FUTEX_BITSET_MATCH_ANY);
 }

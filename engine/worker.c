@@ -19,6 +19,10 @@ struct visit {
     uint32_t slots[EES__MAX_BATCH];
     struct ees__item *items[EES__MAX_BATCH];
     int rc[EES__MAX_BATCH];
+    uint32_t left[EES__MAX_BATCH]; /* slots that have their answer, until settle() gives it out */
+    unsigned n_left;
+    uint64_t seq; /* of the first frame, and its stream: for the trace */
+    uint32_t stream;
 };
 
 /* ---- Leaving ------------------------------------------------------------------------------------------- */
@@ -39,20 +43,55 @@ static void record_visit(const struct visit *v, struct ees__slot *slot) {
 
 /* Frame i of the visit has its answer. */
 static void leave(struct visit *v, unsigned i, enum ees_status status, enum ees_early early) {
-    struct ees_engine *e = v->w->engine;
-    struct ees__slot *slot = &e->slots[v->slots[i]];
+    struct ees__slot *slot = &v->w->engine->slots[v->slots[i]];
     slot->status = status;
     slot->early = early;
     record_visit(v, slot);
-    if (status == EES_STATUS_OK && v->unit < e->info->n_units)
-        ees__audits_consider(e, v->slots[i], v->unit);
-    ees__answer(e, v->slots[i]);
+    v->left[v->n_left++] = v->slots[i];
 }
 
 static void keep(struct visit *v, unsigned i, unsigned *n_kept) {
     v->slots[*n_kept] = v->slots[i];
     v->items[*n_kept] = v->items[i];
     ++*n_kept;
+}
+
+static void trace_visit(const struct visit *v) {
+    struct ees__worker *w = v->w;
+    if (ees__trace_is_on(&w->trace))
+        ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_VISIT,
+                                                      .worker = (uint16_t)w->idx,
+                                                      .group = (uint16_t)v->group,
+                                                      .unit = (uint16_t)v->first_unit,
+                                                      .n_batch = (uint16_t)v->n_taken,
+                                                      .stream = v->stream,
+                                                      .seq = v->seq,
+                                                      .start_ns = v->start_ns,
+                                                      .length_ns = v->now_ns - v->start_ns});
+}
+
+static void end_visit(const struct visit *v) {
+    struct ees__worker *w = v->w;
+    struct ees_engine *e = w->engine;
+    STORE(w->unit, e->info->n_units);
+    EES__ADD_OWN(w->busy_ns, v->now_ns - v->start_ns);
+    if (e->options.hint == EES_HINT_LATENCY)
+        ees__leader_end(e);
+    trace_visit(v);
+}
+
+/* Give out the answers there are. Behind the last frame's the visit may never be heard of again, so it is told before: who
+ * has pulled every answer finds complete counters and a complete trace. */
+static void settle(struct visit *v) {
+    struct ees_engine *e = v->w->engine;
+    if (v->n == 0 && v->n_left > 0)
+        end_visit(v);
+    for (unsigned i = 0; i < v->n_left; i++) {
+        if (e->slots[v->left[i]].status == EES_STATUS_OK && v->unit < e->info->n_units)
+            ees__audits_consider(e, v->left[i], v->unit);
+        ees__answer(e, v->left[i]);
+    }
+    v->n_left = 0;
 }
 
 /* ---- Before a unit ------------------------------------------------------------------------------------- */
@@ -82,6 +121,7 @@ static void keep_deadlines(struct visit *v) {
             leave(v, i, EES_STATUS_DROPPED, EES_EARLY_NONE);
     }
     v->n = n_kept;
+    settle(v);
 }
 
 /* Frames that their source found damaged fail at once. */
@@ -97,6 +137,7 @@ static void fail_damaged(struct visit *v) {
         }
     }
     v->n = n_kept;
+    settle(v);
 }
 
 /* ---- Running ------------------------------------------------------------------------------------------- */
@@ -154,20 +195,7 @@ static void run_unit(struct visit *v) {
             leave(v, i, EES_STATUS_FAILED, EES_EARLY_NONE);
     }
     v->n = n_kept;
-}
-
-static void trace_visit(const struct visit *v, uint32_t stream, uint64_t seq) {
-    struct ees__worker *w = v->w;
-    if (ees__trace_is_on(&w->trace))
-        ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_VISIT,
-                                                      .worker = (uint16_t)w->idx,
-                                                      .group = (uint16_t)v->group,
-                                                      .unit = (uint16_t)v->first_unit,
-                                                      .n_batch = (uint16_t)v->n_taken,
-                                                      .stream = stream,
-                                                      .seq = seq,
-                                                      .start_ns = v->start_ns,
-                                                      .length_ns = v->now_ns - v->start_ns});
+    settle(v);
 }
 
 static void begin_visit(struct visit *v, struct ees__worker *w, const struct ees__taken *taken) {
@@ -180,7 +208,14 @@ static void begin_visit(struct visit *v, struct ees__worker *w, const struct ees
         struct ees__stream *s = ees__stream_at(e, e->slots[taken->slots[i]].stream);
         v->items[i]->degrade = (float)LOAD(s->degrade_permille) * 1e-3f;
     }
+    v->stream = e->slots[v->slots[0]].stream;
+    v->seq = v->items[0]->seq;
     v->start_ns = v->now_ns = ees__now_ns();
+    EES__ADD_OWN(w->n_runs, v->n);
+    EES__ADD_OWN(w->n_batched, v->n > 1 ? v->n : 0);
+    EES__ADD_OWN(w->n_helped, v->group == LOAD(e->sched.home[w->idx]) ? 0 : v->n);
+    if (e->options.hint == EES_HINT_LATENCY)
+        ees__leader_begin(e);
 }
 
 /* Frames that are not done wait for the next group. */
@@ -196,18 +231,9 @@ static void hand_on(struct visit *v) {
 }
 
 static void visit(struct ees__worker *w, const struct ees__taken *taken) {
-    struct ees_engine *e = w->engine;
     struct visit v;
-    bool leads = e->options.hint == EES_HINT_LATENCY;
     begin_visit(&v, w, taken);
-    uint32_t stream = e->slots[v.slots[0]].stream;
-    uint64_t seq = v.items[0]->seq;
-    unsigned end = ees__sched_end(&e->sched, v.unit);
-    EES__ADD_OWN(w->n_runs, v.n_taken);
-    EES__ADD_OWN(w->n_batched, v.n_taken > 1 ? v.n_taken : 0);
-    EES__ADD_OWN(w->n_helped, v.group == LOAD(e->sched.home[w->idx]) ? 0 : v.n_taken);
-    if (leads)
-        ees__leader_begin(e);
+    unsigned end = ees__sched_end(&w->engine->sched, v.unit);
     if (v.unit == 0)
         fail_damaged(&v);
     while (v.n > 0 && v.unit < end) {
@@ -215,12 +241,10 @@ static void visit(struct ees__worker *w, const struct ees__taken *taken) {
         if (v.n > 0)
             run_unit(&v);
     }
-    STORE(w->unit, e->info->n_units);
-    if (leads)
-        ees__leader_end(e);
-    EES__ADD_OWN(w->busy_ns, v.now_ns - v.start_ns);
-    trace_visit(&v, stream, seq);
-    hand_on(&v);
+    if (v.n > 0) {
+        end_visit(&v);
+        hand_on(&v);
+    }
 }
 
 /* ---- Taking and waiting -------------------------------------------------------------------------------- */
@@ -251,14 +275,14 @@ static bool do_side_work(struct ees__worker *w) {
  * @return false: nothing came and it is told to stop */
 static bool wait_for_work(struct ees__worker *w, struct ees__taken *taken) {
     struct ees_engine *e = w->engine;
-    bool teams = e->options.hint == EES_HINT_LATENCY;
     for (;;) {
-        uint64_t until_ns = ees__now_ns() + e->spin_ns;
+        uint64_t spin_ns = LOAD(e->spin_ns), until_ns = ees__now_ns() + spin_ns;
+        bool teams = e->options.hint == EES_HINT_LATENCY && spin_ns > 0;
         do {
             if (take(w, taken))
                 return true;
             if (do_side_work(w))
-                until_ns = ees__now_ns() + e->spin_ns;
+                until_ns = ees__now_ns() + spin_ns;
             else
                 ees__pause_cpu();
         } while (ees__now_ns() < until_ns || (teams && ees__leader_any(e)));

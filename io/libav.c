@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/fail.h"
+#include "io/libav_claim.h"
 #include "io/libav_picture.h"
 
 enum {
@@ -36,9 +37,11 @@ struct libav {
     struct SwsContext *sws;
     ees_error io_error; /* what our reader reported while libav was reading */
     int io_rc;
-    bool draining;    /* the input is over, the decoder gives its last frames */
-    int end;          /* what follows then: EES_EOF or EES_ESOURCE */
-    int64_t start_ts; /* AV_NOPTS_VALUE until known */
+    bool draining;        /* the input is over, the decoder gives its last frames */
+    int end;              /* what follows then: EES_EOF or EES_ESOURCE */
+    int64_t start_ts;     /* AV_NOPTS_VALUE until known */
+    uint64_t begin;       /* where the reader stood at first; what follows counts from there */
+    uint64_t claimed_end; /* by the first bytes, 0: they do not say */
 };
 
 /* ---- bytes for libav ---- */
@@ -105,6 +108,16 @@ static int fail_libav(ees_source *s, int av_rc, const char *what, ees_error *err
         code = EES_EUNSUPPORTED;
     return EES_FAIL(err, code, "%s: %s near byte %llu: libav says '%s'", s->name, what,
                     (unsigned long long)ees__reader_position(s->reader), text);
+}
+
+static int read_claim(ees_source *s, ees_error *err) {
+    struct libav *l = s->state;
+    const uint8_t *head;
+    size_t n;
+    l->begin = ees__reader_position(s->reader);
+    EES_TRY(ees__reader_head(s->reader, EES__PROBE_BYTES, &head, &n, err));
+    l->claimed_end = ees__claim_of_head(head, n);
+    return 0;
 }
 
 static int alloc_format(ees_source *s, ees_error *err) {
@@ -211,6 +224,7 @@ static int open_libav(ees_source *s, ees_error *err) {
     /* libav logs to stderr for the whole process. Whoever set a level of his own keeps it. */
     if (av_log_get_level() == AV_LOG_INFO)
         av_log_set_level(AV_LOG_QUIET);
+    EES_TRY(read_claim(s, err));
     EES_TRY(alloc_format(s, err));
     EES_TRY(open_format(s, err));
     EES_TRY(probe_streams(s, err));
@@ -258,6 +272,19 @@ static void note_damage(ees_source *s, struct ees__picture *p, int av_rc, ees_fr
              (unsigned long long)s->n_frames, text);
 }
 
+/* What libav calls the end is one if the file goes as far as it says. */
+static int end_of_input(ees_source *s, ees_error *err) {
+    struct libav *l = s->state;
+    int64_t size = ees__reader_size(s->reader);
+    uint64_t end = size >= 0 ? (uint64_t)size : ees__reader_position(s->reader);
+    uint64_t index_end = ees__claim_of_index(l->format, l->stream);
+    uint64_t claimed = index_end > l->claimed_end ? index_end : l->claimed_end;
+    if (end >= l->begin && claimed <= end - l->begin)
+        return EES_EOF;
+    return EES_FAIL(err, EES_ESOURCE, "%s: file ends at byte %llu, its video should go on to byte %llu", s->name,
+                    (unsigned long long)end, (unsigned long long)(l->begin + claimed));
+}
+
 /* Next packet of our stream into l->packet. @return 0; EES_EOF (l->end says why); EES_ECANCELED */
 static int read_packet(ees_source *s, ees_error *err) {
     struct libav *l = s->state;
@@ -272,7 +299,8 @@ static int read_packet(ees_source *s, ees_error *err) {
         av_packet_unref(l->packet);
         if (rc >= 0)
             continue;
-        l->end = rc == AVERROR_EOF && l->io_rc == 0 ? EES_EOF : fail_libav(s, rc, "the video breaks off", err);
+        l->end =
+            rc == AVERROR_EOF && l->io_rc == 0 ? end_of_input(s, err) : fail_libav(s, rc, "the video breaks off", err);
         return l->end == EES_ECANCELED ? EES_ECANCELED : EES_EOF;
     }
 }

@@ -4,7 +4,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PACKAGES_BUILD=(gcc libc6-dev cmake ninja-build pkg-config libjpeg62-turbo-dev liburing-dev libjansson-dev libopenblas0-serial
   libavformat-dev libavcodec-dev libavutil-dev libswscale-dev)
-PACKAGES_TEST=(g++ libcmocka-dev python3-pytest python3-numpy python3-pil ffmpeg binutils)
+PACKAGES_TEST=(g++ libcmocka-dev spin python3-pytest python3-numpy python3-pil ffmpeg binutils)
 PACKAGES_ALL=(clang python3-venv)
 PACKAGES_ARM64_TOOLS=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
 PACKAGES_ARM64=(libc6:arm64 libjpeg62-turbo-dev:arm64 liburing-dev:arm64 libjansson-dev:arm64 libcmocka-dev:arm64
@@ -31,6 +31,11 @@ install_packages() {
         dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
     done
     [ ${#missing[@]} -eq 0 ] && return
+    if ! command -v apt-get >/dev/null; then
+        echo "$0: installs packages on Debian and its kin only; elsewhere install what these hold, then run" \
+            "'cmake --preset release && cmake --build --preset release': $*" >&2
+        exit 1
+    fi
     say "installing ${missing[*]}"
     as_root apt-get update -qq
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -148,6 +148,12 @@ def test_empty_stdin_is_a_source_error():
     error_line(done)
 
 
+def test_closed_stdin_is_a_source_error():
+    done = run("run", "-", "-q", preexec_fn=lambda: os.close(0))
+    assert done.code == 3
+    error_line(done)
+
+
 def summary_of(tmp_path, *args):
     done = run("run", *args, "-q", "--format", "none", "--summary", tmp_path / "s.json")
     assert done.code == 0, done.err

@@ -134,6 +134,21 @@ def test_closed_pipe_is_exit_5_with_whole_lines(clip):
     assert err.startswith("eestream: ") and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("closed,code", [(">&-", 5), ("<&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 5)])
+def test_closed_standard_descriptors(closed, code, clip):
+    """None of them is taken by another file; what has nowhere to go is an error."""
+    done = subprocess.run(f"'{COMMAND}' run '{clip}' --limit 3 {closed}", shell=True, stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=PATIENCE_S)
+    assert done.returncode == code, done.stderr
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == (0 if code else 3)
+
+
+def test_messages_do_not_end_in_the_results(mjpeg, tmp_path):
+    command = f"'{COMMAND}' run '{mjpeg}' /gone.avi -v --limit 99 -o '{tmp_path / 'r.jsonl'}' <&- 2>&-"
+    assert subprocess.run(command, shell=True, timeout=PATIENCE_S).returncode == 3
+    assert len([json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]) == 60
+
+
 def test_pipe_into_head(clip):
     done = subprocess.run(f"'{COMMAND}' run '{clip}' -q | head -1", shell=True, capture_output=True, timeout=PATIENCE_S)
     assert json.loads(done.stdout)["frame"] == 0

@@ -322,21 +322,44 @@ static void test_mp4_collection(void **state) {
     assert_true(n > 5);
 }
 
-/* Truncated at many places: frames, then an end, never a hang. */
-static void test_truncated(void **state) {
+/* Truncated at many places: frames, then an end that says so, never a hang. Where libav itself sees nothing amiss the
+ * container's own words tell. */
+static void check_truncated(const char *arguments, const char *name, unsigned n_at_least) {
     static uint8_t bytes[1 << 20];
-    make_clip("-c:v mpeg4 -movflags faststart x.mp4");
-    FILE *f = fopen(in_folder("x.mp4"), "rb");
+    make_clip(arguments);
+    FILE *f = fopen(in_folder(name), "rb");
     size_t n = fread(bytes, 1, sizeof bytes, f), n_step = n / 60 + 1;
     fclose(f);
     unsigned last = 0;
     for (size_t cut = 1; cut < n; cut += n_step) {
-        struct summary got = read_all(write_file("cut.mp4", bytes, cut), NULL);
+        struct summary got = read_all(write_file("cut", bytes, cut), NULL);
         assert_true(got.n_frames <= 10);
         assert_true(got.n_frames - got.n_damaged + 1 >= last); /* more bytes, not fewer frames */
         last = got.n_frames - got.n_damaged;
+        if (got.rc != EES_ESOURCE || !got.error.message[0])
+            fail_msg("%s cut at %zu of %zu: %s", name, cut, n, ees_error_name(got.rc));
     }
-    assert_true(last >= 8);
+    assert_true(last >= n_at_least);
+    assert_int_equal(read_all(write_file("cut", bytes, n), NULL).rc, EES_EOF);
+}
+
+static void test_truncated(void **state) {
+    check_truncated("-c:v mpeg4 -movflags faststart x.mp4", "x.mp4", 8);
+    check_truncated("-c:v mpeg4 x.avi", "x.avi", 8);
+    check_truncated("-c:v ffv1 -g 1 x.mkv", "x.mkv", 8);
+    check_truncated("-c:v mpeg4 -bitexact -f matroska x.mkv", "x.mkv", 8);
+}
+
+/* A writer that could not go back leaves no size: the end is where the bytes end. */
+static void test_unknown_size(void **state) {
+    char command[512];
+    snprintf(command, sizeof command,
+             "ffmpeg -v error -nostdin -f lavfi -i testsrc=s=66x50:r=25:d=0.4 -c:v ffv1 -f matroska - >'%s'",
+             in_folder("live.mkv"));
+    assert_int_equal(system(command), 0);
+    struct summary got = read_all(in_folder("live.mkv"), NULL);
+    assert_int_equal(got.rc, EES_EOF);
+    assert_int_equal(got.n_frames, 10);
 }
 
 int main(void) {
@@ -354,6 +377,7 @@ int main(void) {
         cmocka_unit_test(test_no_other_files),
         cmocka_unit_test(test_mp4_collection),
         cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_unknown_size),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_stop_opening),
     };

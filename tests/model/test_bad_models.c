@@ -108,6 +108,17 @@ static const struct config_case canonical_cases[] = {
     {"early_exits", "{\"exits\":[{\"after_block\":9,\"head\":\"conv1_1\"}]}", {"'early_exits.exits'", "9"}},
     {"early_exits", "{\"exits\":[{\"after_block\":1,\"head\":\"mixer_ee\"}]}", {"'early_exits.exits'", "mixer_ee"}},
     {"early_exits",
+     "{\"exits\":[{\"after_block\":1,\"head\":\"conv1_1\"}],\"policy\":{\"thresholds\":0.5,"
+     "\"degraded_thresholds\":0.6}}",
+     {"degraded threshold 0", "0.6", "below 0.5"}},
+    {"early_exits",
+     "{\"exits\":[{\"after_block\":1,\"head\":\"conv1_1\"}],\"policy\":{\"degraded_thresholds\":[0.6,0.5]}}",
+     {"degraded_thresholds", "list of 1"}},
+    {"early_exits",
+     "{\"exits\":[{\"after_block\":1,\"head\":\"conv1_1\"}],\"policy\":{\"name\":\"patience\","
+     "\"degraded_thresholds\":1}}",
+     {"patience", "cannot degrade"}},
+    {"early_exits",
      "{\"exits\":[{\"after_block\":1,\"head\":\"conv1_1\"}],\"policy\":{\"name\":\"luck\"}}",
      {"'early_exits.policy.name'", "luck"}},
     {"early_exits",

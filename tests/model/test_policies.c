@@ -206,6 +206,113 @@ static void test_resolve(void **state) {
     ees_model_close(model);
 }
 
+static struct ees__scores scores_of(float confidence, float entropy) {
+    return (struct ees__scores){.finite = true, .confidence = confidence, .entropy = entropy};
+}
+
+static struct ees__policy_setup degrading(const char *name, float threshold, float degraded, ees_model **model) {
+    struct ees__policy_setup setup;
+    ees_policy_options given = {
+        .name = name, .n_thresholds = 1, .thresholds = {threshold}, .n_degraded = 1, .degraded = {degraded}};
+    ees_policy_options resolved;
+    assert_int_equal(ees_model_open_random("vit-ti16", 1, NULL, model, NULL), 0);
+    assert_int_equal(ees_policy_resolve(*model, &given, &resolved, NULL), 0);
+    assert_true(resolved.n_degraded == 8 && resolved.degraded[7] == degraded);
+    assert_int_equal(ees__policy_setup(*model, &resolved, &setup, NULL), 0);
+    return setup;
+}
+
+/* Thresholds move linearly and exactly to both ends; what leaves anyway is not called degraded. */
+static void test_degrade_moves_thresholds(void **state) {
+    static const struct {
+        const char *policy;
+        float degrade, confidence, entropy;
+        bool leaves, degraded;
+    } cases[] = {
+        {"confidence", 0, .81f, 0, true, false},   {"confidence", 0, .8f, 0, false, false},
+        {"confidence", .5f, .71f, 0, true, true},  {"confidence", .5f, .69f, 0, false, false},
+        {"confidence", 1, .6f, 0, false, false},   {"confidence", 1, .601f, 0, true, true},
+        {"confidence", 1, .9f, 0, true, false},    {"entropy", 0, 0, .61f, false, false},
+        {"entropy", .5f, 0, .69f, true, true},     {"entropy", 1, 0, .8f, false, false},
+        {"entropy", 1, 0, .799f, true, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ees_model *model;
+        bool above = strcmp(cases[i].policy, "confidence") == 0;
+        struct ees__policy_setup setup = degrading(cases[i].policy, above ? .8f : .6f, above ? .6f : .8f, &model);
+        struct ees__scores s = scores_of(cases[i].confidence, cases[i].entropy);
+        struct ees__item item = {.degrade = cases[i].degrade};
+        assert_int_equal(ees__policy_decide(&setup, 2, &s, &item), cases[i].leaves);
+        assert_int_equal(item.degraded, cases[i].degraded);
+        s.finite = false;
+        assert_false(ees__policy_decide(&setup, 2, &s, &item));
+        assert_false(item.degraded);
+        ees_model_close(model);
+    }
+}
+
+/* A count runs under the thresholds as they were at each exit, and beside it one as if they had never moved. */
+static void test_degrade_counts_apart(void **state) {
+    ees_model *model;
+    struct ees__policy_setup setup = degrading("patient_and_confident", .5f, .9f, &model);
+    struct ees__scores unsure = scores_of(.5f, .7f), sure = scores_of(.9f, .4f);
+    struct ees__item item = {.degrade = 1};
+    assert_false(ees__policy_decide(&setup, 0, &unsure, &item));
+    item.degrade = 0;
+    assert_true(ees__policy_decide(&setup, 1, &sure, &item)); /* 2 in a row, the first one under load */
+    assert_true(item.degraded);
+    assert_true(ees__policy_decide(&setup, 2, &sure, &item)); /* 2 in a row anyway */
+    assert_false(item.degraded);
+    ees_model_close(model);
+}
+
+static void test_degraded_is_checked(void **state) {
+    ees_model *model;
+    ees_policy_options out;
+    assert_int_equal(ees_model_open_random("vit-ti16", 1, NULL, &model, NULL), 0);
+    refuse(model, (ees_policy_options){.n_thresholds = 1, .thresholds = {.8f}, .n_degraded = 1, .degraded = {.9f}},
+           "degraded threshold 0");
+    refuse(model,
+           (ees_policy_options){
+               .name = "entropy", .n_thresholds = 1, .thresholds = {.6f}, .n_degraded = 1, .degraded = {.5f}},
+           "above 0.6");
+    refuse(model, (ees_policy_options){.name = "patience", .n_degraded = 1, .degraded = {1}}, "cannot degrade");
+    refuse(model, (ees_policy_options){.n_degraded = 3}, "3 degraded thresholds");
+    refuse(model, (ees_policy_options){.n_degraded = 1, .degraded = {NAN}}, "degraded threshold 0");
+    assert_int_equal(ees_policy_resolve(model, NULL, &out, NULL), 0);
+    assert_int_equal(out.n_degraded, 0);
+    struct ees__policy_setup setup; /* without degraded thresholds the level changes nothing */
+    struct ees__scores s = scores_of(.86f, 0);
+    struct ees__item item = {.degrade = 1};
+    assert_int_equal(ees__policy_setup(model, &out, &setup, NULL), 0);
+    assert_false(ees__policy_decide(&setup, 0, &s, &item));
+    ees_model_close(model);
+}
+
+/* config.json's; they yield to a threshold of the caller's, and belong to the model's own policy alone. */
+static void test_degraded_of_the_model(void **state) {
+    char dir[64];
+    struct tiny tiny;
+    ees_model *model;
+    ees_policy_options out, given = {.n_thresholds = 1, .thresholds = {.55f}};
+    make_folder(dir);
+    tiny_init(&tiny, "hf-vit");
+    json_t *policy = json_object_get(json_object_get(tiny.config, "early_exits"), "policy");
+    json_object_set_new(policy, "degraded_thresholds", json_pack("[f,f]", .5, .6));
+    tiny_write(&tiny, dir);
+    assert_int_equal(ees_model_open(dir, NULL, &model, NULL), 0);
+    assert_int_equal(ees_policy_resolve(model, NULL, &out, NULL), 0);
+    assert_true(out.n_degraded == 2 && out.degraded[0] == .5f && out.degraded[1] == .6f);
+    assert_int_equal(ees_policy_resolve(model, &given, &out, NULL), 0);
+    assert_true(out.n_degraded == 2 && out.degraded[0] == .5f && out.degraded[1] == .55f);
+    given = (ees_policy_options){.name = "patience"};
+    assert_int_equal(ees_policy_resolve(model, &given, &out, NULL), 0);
+    assert_int_equal(out.n_degraded, 0);
+    ees_model_close(model);
+    tiny_fini(&tiny);
+    remove_folder(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_scores),          cmocka_unit_test(test_edge_scores),
@@ -213,6 +320,8 @@ int main(void) {
         cmocka_unit_test(test_patient_and_confident), cmocka_unit_test(test_nan_never_leaves),
         cmocka_unit_test(test_none_goes_to_the_end),  cmocka_unit_test(test_official_decisions),
         cmocka_unit_test(test_official_scores),       cmocka_unit_test(test_resolve),
+        cmocka_unit_test(test_degrade_moves_thresholds), cmocka_unit_test(test_degrade_counts_apart),
+        cmocka_unit_test(test_degraded_is_checked),   cmocka_unit_test(test_degraded_of_the_model),
     };
     return cmocka_run_group_tests_name("policies", tests, NULL, NULL);
 }

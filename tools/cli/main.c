@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The `eestream` command: finds the verb, parses its options, runs it. Uses the public headers only. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -127,7 +128,17 @@ static enum exit_code run_verb(const struct verb *verb, int argc, char **argv) {
     return code;
 }
 
+/* A closed stdin, stdout or stderr would be taken by the next file that is opened, and a message meant for stderr end
+ * in the results. In its place comes a file that refuses: reading stdin and writing the others stay the errors they
+ * are. */
+static void fill_standard_descriptors(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0) /* open() gives the lowest number that is free, which is this one */
+            open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv) {
+    fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of the write, told like any other */
     signal(SIGXFSZ, SIG_IGN); /* and so is the limit of file sizes */
     if (argc < 2) {
