@@ -61,7 +61,8 @@ static int open_engine(struct run *r, ees_error *err) {
     e.n_workers = o->n_workers;
     e.n_slots = o->n_slots;
     e.pin = !o->no_pin;
-    e.plan = o->plan;
+    /* interrupted while the first input was being opened: no frame will come that costs need measuring for */
+    e.plan = stream_was_interrupted(&r->stream) ? "replicas" : o->plan;
     e.policy = r->policy;
     e.policy.replay = r->replay.exits;
     e.policy.n_replay = r->replay.n;
