@@ -11,11 +11,6 @@
 
 #define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed)
 
-const char *ees_early_name(enum ees_early early) {
-    static const char *const names[] = {"none", "degraded", "deadline"};
-    return (unsigned)early < sizeof names / sizeof names[0] ? names[early] : "?";
-}
-
 static void read_worker(struct ees_engine *e, struct ees__worker *w, ees_stats *out) {
     uint64_t since_ns = LOAD(w->since_ns), now_ns = ees__now_ns();
     unsigned unit = LOAD(w->unit);

@@ -24,7 +24,8 @@
 
 enum {
     BUFFER_BYTES = 64 << 10,
-    FIXED_LINE_BYTES = 512, /* names, punctuation and numbers of a line, all strings and logits left out */
+    FIXED_LINE_BYTES = 640,  /* names, punctuation and numbers of a line, all strings, logits and visits left out */
+    FIXED_VISIT_BYTES = 192, /* of a visit, names of units left out */
 };
 
 struct ees_sink {
@@ -34,6 +35,7 @@ struct ees_sink {
     char *name; /* for messages */
     char *buffer;
     size_t capacity, used; /* `used` bytes are whole lines */
+    size_t longest_unit;   /* bytes of the longest name */
     ees_error failure;     /* first failure; nothing is written after it */
 };
 
@@ -169,7 +171,35 @@ static char *put_json_logits(char *out, const ees_result *r) {
     return out;
 }
 
-static char *put_json_line(char *out, const ees_result *r, bool logits) {
+/* "first-last", as in a plan; empty when no unit was run. */
+static char *put_json_units(char *out, const ees_sink_options *o, const ees_visit *visit) {
+    if (visit->first_unit >= visit->end_unit || visit->end_unit > o->n_units)
+        return ees__text_put(out, "\"\"");
+    out = ees__text_json(out, o->unit_names[visit->first_unit]);
+    if (visit->end_unit - visit->first_unit == 1)
+        return out;
+    out[-1] = '-'; /* the second string goes on inside the first one's quotes */
+    char *second = ees__text_json(out, o->unit_names[visit->end_unit - 1]);
+    memmove(out, out + 1, (size_t)(second - out - 1));
+    return second - 1;
+}
+
+static char *put_json_visits(char *out, const ees_sink_options *o, const ees_result *r) {
+    out = ees__text_put(out, ",\"visits\":[");
+    for (unsigned i = 0; i < r->n_visits; i++) {
+        const ees_visit *visit = &r->visits[i];
+        out = ees__text_u64(ees__text_put(out, i ? ",{\"worker\":" : "{\"worker\":"), visit->worker);
+        out = ees__text_u64(ees__text_put(out, ",\"group\":"), visit->group);
+        out = put_json_units(ees__text_put(out, ",\"units\":"), o, visit);
+        out = ees__text_u64(ees__text_put(out, ",\"batch\":"), visit->n_batch);
+        out = ees__text_ns(ees__text_put(out, ",\"wait_ms\":"), visit->wait_ns, 6, 3);
+        out = ees__text_put(ees__text_ns(ees__text_put(out, ",\"run_ms\":"), visit->run_ns, 6, 3), "}");
+    }
+    *out++ = ']';
+    return out;
+}
+
+static char *put_json_line(char *out, const ees_result *r, const ees_sink_options *o) {
     out = put_json_string(ees__text_put(out, "{\"v\":1,\"source\":"), r->source);
     out = ees__text_u64(ees__text_put(out, ",\"frame\":"), r->frame_idx);
     out = ees__text_put(out, ",\"pts_s\":");
@@ -177,19 +207,25 @@ static char *put_json_line(char *out, const ees_result *r, bool logits) {
     out = put_json_string(ees__text_put(out, ",\"status\":"), ees_status_name(r->status));
     out = put_json_answer(out, r);
     out = ees__text_ns(ees__text_put(out, ",\"latency_ms\":"), r->latency_ns, 6, 3);
+    if (r->early != EES_EARLY_NONE)
+        out = put_json_string(ees__text_put(out, ",\"early\":"), ees_early_name(r->early));
+    if (r->n_nonfinite)
+        out = ees__text_u64(ees__text_put(out, ",\"nonfinite\":"), r->n_nonfinite);
     if (r->n_warnings)
         out = ees__text_u64(ees__text_put(out, ",\"warnings\":"), r->n_warnings);
     if (r->truth)
         out = put_json_string(ees__text_put(out, ",\"truth\":"), r->truth);
     if (r->error)
         out = put_json_string(ees__text_put(out, ",\"error\":"), r->error->message);
-    if (logits)
+    if (o->logits)
         out = put_json_logits(out, r);
+    if (o->unit_names)
+        out = put_json_visits(out, o, r);
     return ees__text_put(out, "}\n");
 }
 
 static const char csv_header[] = "source,frame,pts_s,status,exit,block,class,label,confidence,entropy,latency_ms,"
-                                 "warnings,truth,error\n";
+                                 "warnings,truth,error,early,nonfinite,wait_ms,run_ms\n";
 
 static char *put_csv_string(char *out, const char *s) {
     if (s)
@@ -216,6 +252,17 @@ static char *put_csv_answer(char *out, const ees_result *r) {
     return put_csv_float(out, r->entropy);
 }
 
+/* Sums over the visits, and the end of the line. */
+static char *put_csv_times(char *out, const ees_result *r) {
+    uint64_t wait_ns = 0, run_ns = 0;
+    for (unsigned i = 0; i < r->n_visits; i++) {
+        wait_ns += r->visits[i].wait_ns;
+        run_ns += r->visits[i].run_ns;
+    }
+    out = ees__text_put(ees__text_ns(out, wait_ns, 6, 3), ",");
+    return ees__text_put(ees__text_ns(out, run_ns, 6, 3), "\n");
+}
+
 static char *put_csv_line(char *out, const ees_result *r) {
     out = put_csv_string(out, r->source);
     out = ees__text_put(ees__text_u64(out, r->frame_idx), ",");
@@ -226,10 +273,10 @@ static char *put_csv_line(char *out, const ees_result *r) {
     out = ees__text_put(ees__text_ns(out, r->latency_ns, 6, 3), ",");
     out = ees__text_put(ees__text_u64(out, r->n_warnings), ",");
     out = put_csv_string(out, r->truth);
-    if (r->error)
-        out = ees__text_csv(out, r->error->message);
-    *out++ = '\n';
-    return out;
+    out = put_csv_string(out, r->error ? r->error->message : NULL);
+    out = put_csv_string(out, r->early != EES_EARLY_NONE ? ees_early_name(r->early) : NULL);
+    out = ees__text_put(ees__text_u64(out, r->n_nonfinite), ",");
+    return put_csv_times(out, r);
 }
 
 /* Most bytes a result's line can take. */
@@ -237,6 +284,8 @@ static size_t bound_line(const struct ees_sink *sink, const ees_result *r) {
     size_t n = (r->source ? strlen(r->source) : 0) + (r->label ? strlen(r->label) : 0) +
                (r->truth ? strlen(r->truth) : 0) + (r->error ? strlen(r->error->message) : 0);
     n = n * EES__TEXT_ESCAPE_BYTES + FIXED_LINE_BYTES;
+    if (sink->options.unit_names)
+        n += r->n_visits * (FIXED_VISIT_BYTES + 2 * sink->longest_unit * EES__TEXT_ESCAPE_BYTES);
     return sink->options.logits ? n + (size_t)r->n_classes * EES__TEXT_NUMBER_BYTES : n;
 }
 
@@ -262,8 +311,7 @@ int ees_sink_write(ees_sink *sink, const ees_result *result, ees_error *err) {
         return 0;
     EES_TRY(reserve_line(sink, bound_line(sink, result), err));
     char *out = sink->buffer + sink->used;
-    out = sink->options.format == EES_SINK_CSV ? put_csv_line(out, result)
-                                               : put_json_line(out, result, sink->options.logits);
+    out = sink->options.format == EES_SINK_CSV ? put_csv_line(out, result) : put_json_line(out, result, &sink->options);
     sink->used = (size_t)(out - sink->buffer);
     return sink->options.flush ? ees_sink_flush(sink, err) : 0;
 }
@@ -310,6 +358,10 @@ int ees_sink_open(const char *path, const ees_sink_options *options, ees_sink **
     sink->fd = -1;
     if (options)
         sink->options = *options;
+    for (unsigned i = 0; sink->options.unit_names && i < sink->options.n_units; i++) {
+        size_t n = strlen(sink->options.unit_names[i]);
+        sink->longest_unit = n > sink->longest_unit ? n : sink->longest_unit;
+    }
     int rc = sink->options.format == EES_SINK_NULL ? 0 : open_output(sink, path, err);
     if (rc < 0)
         ees_sink_close(sink, NULL);

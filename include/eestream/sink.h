@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/** Sinks: results as lines of text. A line is written whole or not at all, and nothing is allocated a frame. */
+/** Sinks: results as lines of text. A line is written whole or not at all, and nothing is allocated a frame.
+ *
+ *  A JSON object has v, source, frame, pts_s, status, exit, block, class, label, confidence, entropy, latency_ms. What not
+ *  every frame has is there only when there is something to say: early ("degraded", "deadline": overload or a deadline
+ *  made the answer early), nonfinite (exit heads on the way that gave NaN or infinite logits), warnings, truth, error, and
+ *  what the options below add. A frame without an answer (dropped, failed) has nulls from exit to entropy. */
 #ifndef EESTREAM_SINK_H
 #define EESTREAM_SINK_H
 
@@ -21,6 +26,11 @@ typedef struct ees_sink_options {
     enum ees_sink_format format;
     bool logits;    /**< false; true: adds the logits to each object, to the last bit (9 digits). JSONL only */
     bool flush;     /**< false; true: write out after each line (pipes, terminals) */
+    /** NULL; `n_units` names of the model's units: adds "visits" to each object, one a worker that ran the frame:
+     *  {"worker":0,"group":0,"units":"ingest-block4.mlp","batch":1,"wait_ms":0.012,"run_ms":3.4}; units is empty when
+     *  the worker only found the frame late or damaged. JSONL only; the names must outlive the sink. */
+    const char *const *unit_names;
+    unsigned n_units;
 } ees_sink_options;
 
 /** @param path  "-": stdout; a file is created or truncated

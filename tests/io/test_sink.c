@@ -57,6 +57,13 @@ static ees_result answered(uint64_t frame_idx) {
                         .latency_ns = 12345678};
 }
 
+static const char *const unit_names[] = {"ingest", "block1", "fin\"al"};
+
+static const ees_visit visits[] = {
+    {.worker = 3, .first_unit = 0, .end_unit = 2, .n_batch = 1, .wait_ns = 1000, .run_ns = 2000000},
+    {.group = 1, .first_unit = 2, .end_unit = 3, .n_batch = 4, .wait_ns = 1500000, .run_ns = 40000000},
+};
+
 static ees_result failed(const ees_error *error) {
     return (ees_result){.frame_idx = 3,
                         .pts_ns = -1,
@@ -243,7 +250,7 @@ static void test_jsonl_lines(void **state) {
 
 static void test_csv_lines(void **state) {
     static const char header[] = "source,frame,pts_s,status,exit,block,class,label,confidence,entropy,latency_ms,"
-                                 "warnings,truth,error\n";
+                                 "warnings,truth,error,early,nonfinite,wait_ms,run_ms\n";
     ees_result r = answered(41);
     r.source = "a,b.avi";
     r.label = "say \"cat\"";
@@ -252,11 +259,79 @@ static void test_csv_lines(void **state) {
     assert_memory_equal(text, header, sizeof header - 1);
     assert_string_equal(text + sizeof header - 1,
                         "\"a,b.avi\",41,1.234568,ok,2,6,7,\"say \"\"cat\"\"\",0.899999976,0.25,"
-                        "12.346,0,\"line\nbreak\",\n");
+                        "12.346,0,\"line\nbreak\",,,0,0.000,0.000\n");
+    r.early = EES_EARLY_DEADLINE;
+    r.n_nonfinite = 2;
+    r.visits = visits;
+    r.n_visits = 2;
+    text = write_one(&r, (ees_sink_options){.format = EES_SINK_CSV});
+    assert_non_null(strstr(text, "break\",,deadline,2,1.501,42.000\n"));
     ees_error error = {.code = EES_EDAMAGED, .message = "bad, \xff very"};
     r = failed(&error);
     text = write_one(&r, (ees_sink_options){.format = EES_SINK_CSV});
-    assert_string_equal(text + sizeof header - 1, "s,3,,failed,,,,,,,0.000,0,,\"bad, \xef\xbf\xbd very\"\n");
+    assert_string_equal(text + sizeof header - 1,
+                        "s,3,,failed,,,,,,,0.000,0,,\"bad, \xef\xbf\xbd very\",,0,0.000,0.000\n");
+}
+
+/* Fields that are there only when they say something. */
+static void test_early_answers(void **state) {
+    ees_result r = answered(41);
+    r.early = EES_EARLY_DEGRADED;
+    assert_non_null(strstr(write_one(&r, (ees_sink_options){0}), ",\"latency_ms\":12.346,\"early\":\"degraded\"}\n"));
+    r.early = EES_EARLY_DEADLINE;
+    r.n_nonfinite = 1;
+    r.n_warnings = 1;
+    assert_non_null(strstr(write_one(&r, (ees_sink_options){0}),
+                           ",\"latency_ms\":12.346,\"early\":\"deadline\",\"nonfinite\":1,\"warnings\":1}\n"));
+}
+
+static void test_visits(void **state) {
+    ees_sink_options timing = {.unit_names = unit_names, .n_units = 3};
+    ees_result r = answered(41);
+    r.visits = visits;
+    r.n_visits = 2;
+    assert_non_null(strstr(write_one(&r, (ees_sink_options){0}), ",\"latency_ms\":12.346}\n"));
+    assert_non_null(strstr(
+        write_one(&r, timing),
+        ",\"latency_ms\":12.346,\"visits\":["
+        "{\"worker\":3,\"group\":0,\"units\":\"ingest-block1\",\"batch\":1,\"wait_ms\":0.001,\"run_ms\":2.000},"
+        "{\"worker\":0,\"group\":1,\"units\":\"fin\\\"al\",\"batch\":4,\"wait_ms\":1.500,\"run_ms\":40.000}]}\n"));
+    static const ees_visit not_run = {.first_unit = 1, .end_unit = 1, .n_batch = 1}, beyond = {.end_unit = 4};
+    r.visits = &not_run;
+    r.n_visits = 1;
+    assert_non_null(strstr(write_one(&r, timing), "\"units\":\"\",\"batch\":1"));
+    r.visits = &beyond;
+    assert_non_null(strstr(write_one(&r, timing), "\"units\":\"\""));
+    r.n_visits = 0;
+    assert_non_null(strstr(write_one(&r, timing), ",\"visits\":[]}\n"));
+}
+
+/* The longest line there can be, many times over: numbers at their limits, every place used. */
+static void test_longest_visits(void **state) {
+    enum { N_LINES = 300 };
+    char name[300];
+    memset(name, 2, sizeof name - 1); /* the longest escape */
+    name[sizeof name - 1] = '\0';
+    const char *names[] = {name, name};
+    ees_visit longest[EES_MAX_VISITS];
+    for (int i = 0; i < EES_MAX_VISITS; i++)
+        longest[i] = (ees_visit){UINT16_MAX, UINT16_MAX, 0, 2, UINT16_MAX, UINT64_MAX, UINT64_MAX};
+    ees_sink *sink = open_sink(path, (ees_sink_options){.unit_names = names, .n_units = 2});
+    for (uint64_t i = 0; i < N_LINES; i++) {
+        ees_result r = answered(i);
+        r.visits = longest;
+        r.n_visits = EES_MAX_VISITS;
+        assert_int_equal(ees_sink_write(sink, &r, NULL), 0);
+    }
+    assert_int_equal(ees_sink_close(sink, NULL), 0);
+    FILE *file = fopen(path, "rb");
+    for (int i = 0; i < N_LINES; i++) {
+        json_t *object = json_loadf(file, JSON_DISABLE_EOF_CHECK | JSON_REJECT_DUPLICATES, NULL);
+        assert_int_equal(json_integer_value(json_object_get(object, "frame")), i);
+        assert_int_equal(json_array_size(json_object_get(object, "visits")), EES_MAX_VISITS);
+        json_decref(object);
+    }
+    fclose(file);
 }
 
 /* Many lines, strings longer than the buffer, every float: all read back through jansson, in order. */
@@ -523,21 +598,15 @@ static void test_cost(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_floats_as_printf),
-        cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_json_strings),
-        cmocka_unit_test(test_jsonl_lines),
-        cmocka_unit_test(test_csv_lines),
-        cmocka_unit_test(test_jsonl_round_trip),
-        cmocka_unit_test(test_decimal_comma),
-        cmocka_unit_test(test_device_full),
-        cmocka_unit_test(test_closed_pipe),
-        cmocka_unit_test(test_file_size_limit),
-        cmocka_unit_test(test_foreign_signal_stays),
-        cmocka_unit_test(test_open_fails),
-        cmocka_unit_test(test_stdout_to_file),
-        cmocka_unit_test(test_null_sink),
-        cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_floats_as_printf), cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_json_strings),     cmocka_unit_test(test_jsonl_lines),
+        cmocka_unit_test(test_csv_lines),        cmocka_unit_test(test_early_answers),
+        cmocka_unit_test(test_visits),           cmocka_unit_test(test_longest_visits),
+        cmocka_unit_test(test_jsonl_round_trip), cmocka_unit_test(test_decimal_comma),
+        cmocka_unit_test(test_device_full),      cmocka_unit_test(test_closed_pipe),
+        cmocka_unit_test(test_file_size_limit),  cmocka_unit_test(test_foreign_signal_stays),
+        cmocka_unit_test(test_open_fails),       cmocka_unit_test(test_stdout_to_file),
+        cmocka_unit_test(test_null_sink),        cmocka_unit_test(test_cost),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

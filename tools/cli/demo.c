@@ -10,6 +10,7 @@
 
 #include "tools/cli/bench.h"
 #include "tools/cli/file.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/stream.h"
 #include "tools/cli/summary.h"
 #include "tools/cli/verbs.h"
@@ -42,6 +43,9 @@ struct pass {
     struct demo *demo;
     struct summary summary;
     ees_sink *sink;
+    struct progress *progress; /* NULL: nobody watches */
+    ees_engine *engine;
+    struct stream stream;
 };
 
 /* The sources read files: the clip becomes one that has no name. */
@@ -66,6 +70,13 @@ static int take_result(void *opaque, const ees_result *result, ees_error *err) {
     return p->sink ? ees_sink_write(p->sink, result, err) : 0;
 }
 
+static int tick(void *opaque, ees_error *err) {
+    struct pass *p = opaque;
+    if (p->progress)
+        progress_tick(p->progress, p->engine, p->demo->info->n_exits, stream_expected(&p->stream));
+    return 0;
+}
+
 static int open_engine(struct demo *d, const ees_policy_options *policy, ees_engine **engine, ees_error *err) {
     ees_engine_options e;
     bool exits = strcmp(policy->name, "none") != 0;
@@ -79,41 +90,45 @@ static int open_engine(struct demo *d, const ees_policy_options *policy, ees_eng
     return ees_engine_open(d->model, &e, engine, err);
 }
 
-static int stream_clip(struct demo *d, struct pass *p, ees_engine *engine, struct progress *progress, ees_error *err) {
-    struct stream stream;
+static int stream_clip(struct demo *d, struct pass *p, ees_error *err) {
+    const struct stream_events events = {.result = take_result, .tick = tick, .opaque = p};
+    struct stream *stream = &p->stream;
     ees_source_options source;
     char *uris[MAX_REPEATS];
     for (size_t i = 0; i < d->n_repeats; i++)
         uris[i] = d->path;
     options_source(d->o, &source);
-    int rc = stream_init(&stream, uris, d->n_repeats, &source, err);
-    for (size_t i = 0; i < stream.n_inputs; i++)
-        stream.inputs[i].name = "demo";
+    int rc = stream_init(stream, uris, d->n_repeats, &source, err);
+    for (size_t i = 0; i < stream->n_inputs; i++)
+        stream->inputs[i].name = "demo";
     if (rc == 0)
-        rc = stream_catch_signals(&stream, err);
+        rc = stream_catch_signals(stream, err);
     if (rc == 0)
-        rc = stream_run(&stream, engine, progress, d->info->n_exits, take_result, p, err);
+        rc = stream_run(stream, p->engine, &events, err);
+    if (rc == EES_ESTALLED) /* closing the engine would wait for the stuck worker */
+        _exit((int)leave_with(err, d->o->verbose));
+    summary_finish(&p->summary, p->engine, stream);
     if (rc == 0)
-        rc = summary_finish(&p->summary, engine, stream.n_pushed, err);
-    if (rc == 0 && stream.source_failure)
+        rc = summary_check(&p->summary, stream, err);
+    if (rc == 0 && stream->source_failure)
         rc = CLI_FAIL(err, EES_EINTERNAL, "the embedded clip cannot be read");
-    d->interrupted |= stream_was_interrupted(&stream);
-    stream_fini(&stream);
+    d->interrupted |= stream_was_interrupted(stream);
+    stream_fini(stream);
     return rc;
 }
 
 static int run_pass(struct demo *d, struct pass *p, const char *policy_name, struct progress *progress,
                     ees_error *err) {
     ees_policy_options asked = {.name = policy_name}, policy;
-    ees_engine *engine = NULL;
     CLI_TRY(ees_policy_resolve(d->model, &asked, &policy, err));
     p->demo = d;
-    summary_init(&p->summary, d->model, &policy, NULL, 1);
-    CLI_TRY(open_engine(d, &policy, &engine, err));
-    int rc = stream_clip(d, p, engine, progress, err);
+    p->progress = progress;
+    summary_init(&p->summary, d->model, &policy, NULL);
+    CLI_TRY(open_engine(d, &policy, &p->engine, err));
+    int rc = stream_clip(d, p, err);
     if (progress)
-        progress_close(progress, engine, d->info->n_exits);
-    ees_engine_close(engine);
+        progress_close(progress, p->engine, d->info->n_exits);
+    ees_engine_close(p->engine);
     return rc;
 }
 

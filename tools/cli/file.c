@@ -3,7 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tools/cli/fail.h"
 #include "tools/cli/file.h"
@@ -70,4 +73,55 @@ int file_write_json(const char *path, const json_t *json, ees_error *err) {
     if (!to_stdout && fclose(f) != 0)
         good = false;
     return good ? 0 : CLI_FAIL_OS(err, EES_EOUTPUT, why, "%s: cannot be written", to_stdout ? "stdout" : path);
+}
+
+int file_write_all(int fd, const char *text, size_t n) {
+    while (n > 0) {
+        ssize_t done = write(fd, text, n);
+        if (done < 0 && errno != EINTR)
+            return errno;
+        text += done > 0 ? done : 0;
+        n -= done > 0 ? (size_t)done : 0;
+    }
+    return 0;
+}
+
+static int write_new(const char *path, int flags, const char *text, size_t n) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC | flags, 0666);
+    if (fd < 0)
+        return errno;
+    int error = file_write_all(fd, text, n);
+    if (close(fd) < 0 && error == 0)
+        error = errno;
+    return error;
+}
+
+int file_replace(const char *path, const char *text, size_t n, ees_error *err) {
+    struct stat st;
+    char *beside = NULL;
+    int error;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        error = write_new(path, 0, text, n);
+    } else if (asprintf(&beside, "%s.new", path) < 0) {
+        return CLI_FAIL(err, EES_ENOMEM, "out of memory for %s", path);
+    } else {
+        error = write_new(beside, O_CREAT | O_TRUNC, text, n);
+        if (error == 0 && rename(beside, path) < 0)
+            error = errno;
+        if (error)
+            unlink(beside);
+        free(beside);
+    }
+    return error ? CLI_FAIL_OS(err, EES_EOUTPUT, error, "%s: cannot be written", path) : 0;
+}
+
+json_t *json_text(const char *name) {
+    json_t *text = json_string(name);
+    char *shown = text ? NULL : strdup(name);
+    for (char *c = shown; c && *c; c++)
+        *c = (unsigned char)*c < 128 ? *c : '?';
+    if (shown)
+        text = json_string(shown);
+    free(shown);
+    return text;
 }

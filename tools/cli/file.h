@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Small whole files: counts, truth tables, policies. */
+/* Small whole files: counts, truth tables, policies, metrics. */
 #ifndef EES_CLI_FILE_H
 #define EES_CLI_FILE_H
 
@@ -17,5 +17,15 @@ int file_read_json(const char *path, int code, json_t **out, ees_error *err);
 
 /* Write JSON to a new file ("-": stdout), one trailing newline. @return 0; EES_EOUTPUT */
 int file_write_json(const char *path, const json_t *json, ees_error *err);
+
+/* Replace what a file holds in one step: who reads it sees the old text or the new one, whole. What is not a regular
+ * file (a pipe, a device) is written to. @return 0; EES_EOUTPUT; EES_ENOMEM */
+int file_replace(const char *path, const char *text, size_t n, ees_error *err);
+
+/* All of it. @return 0 or the errno */
+int file_write_all(int fd, const char *text, size_t n);
+
+/* A JSON string of a name that may hold any bytes: what is no UTF-8 is shown with '?'. */
+json_t *json_text(const char *name);
 
 #endif

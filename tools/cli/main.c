@@ -140,6 +140,7 @@ static void fill_standard_descriptors(void) {
 int main(int argc, char **argv) {
     fill_standard_descriptors();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of the write, told like any other */
+    signal(SIGXFSZ, SIG_IGN); /* and so is the limit of file sizes */
     if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;

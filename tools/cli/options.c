@@ -283,14 +283,17 @@ int options_open_model(const struct options *o, const char *arch, ees_model **ou
 
 int options_policy(const struct options *o, ees_policy_options *out, ees_error *err) {
     *out = (ees_policy_options){.name = o->policy, .patience = o->patience, .n_thresholds = o->thresholds.n};
-    if (o->full_depth && (o->policy || o->thresholds.n || o->patience || o->replay_path))
+    if (o->full_depth && (o->policy || o->thresholds.n || o->degraded.n || o->patience || o->replay_path))
         return CLI_FAIL(err, EES_EINVAL,
-                        "--full-depth takes no early exit: drop --policy, --threshold, --patience "
-                        "and --replay-exits");
+                        "--full-depth takes no early exit: drop --policy, --threshold, --degrade-thresholds, "
+                        "--patience and --replay-exits");
     if (o->full_depth)
         out->name = "none";
     for (unsigned i = 0; i < o->thresholds.n; i++)
         out->thresholds[i] = (float)o->thresholds.values[i];
+    out->n_degraded = o->degraded.n;
+    for (unsigned i = 0; i < o->degraded.n; i++)
+        out->degraded[i] = (float)o->degraded.values[i];
     return 0;
 }
 

@@ -25,7 +25,7 @@ enum report_format { REPORT_TEXT, REPORT_JSON };
 enum bench_format { BENCH_MD, BENCH_CSV, BENCH_JSON };
 
 struct number_list {
-    double values[EES_MAX_EXITS + 1];
+    double values[EES_MAX_STREAMS]; /* more than exits */
     unsigned n;
 };
 
@@ -46,6 +46,20 @@ struct options {
     const char *plan;
     const char *cores, *profile_path, *save_profile_path;
     bool no_profile_cache;
+    int hint, take; /* enum ees_hint, enum ees_take */
+    unsigned max_batch;
+    bool no_replan, unordered;
+    double stall_s;
+    /* streams */
+    bool realtime, concurrent;
+    int overload; /* 0: not given, else enum ees_overload + 1 */
+    double deadline_ms;
+    unsigned backlog;
+    struct number_list degraded, weights;
+    /* evidence */
+    double audit_share;
+    const char *trace_path, *metrics_path;
+    bool timing;
     /* policy */
     const char *policy;
     struct number_list thresholds;
@@ -67,7 +81,7 @@ struct options {
     /* bench */
     const char *bench_input;
     unsigned n_frames, n_reps;
-    double min_time_s;
+    double min_time_s, load;
     /* verify */
     const char *expect_inputs, *expect_outputs, *expect_policies;
 };

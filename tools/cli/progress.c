@@ -23,12 +23,6 @@
 static pthread_mutex_t console_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool line_drawn;
 
-uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static bool write_all(int fd, const char *text) {
     size_t n = strlen(text);
     while (n > 0) {

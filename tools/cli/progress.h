@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "eestream/eestream.h"
+#include "tools/cli/clock.h"
 
 /* Write text (whole lines) to stderr, clearing the progress line first. Any thread. */
 void console_write(const char *text);
@@ -31,7 +32,5 @@ void progress_tick(struct progress *p, const ees_engine *engine, unsigned n_exit
 
 /* Last block (progress=end), clear the line, close. */
 void progress_close(struct progress *p, const ees_engine *engine, unsigned n_exits);
-
-uint64_t now_ns(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads: the caller pulls; one reader opens sources and pushes; one waits for signals. A source is opened by the
- * reader and closed by the puller, because answers point into it (source name, true class) until they are released. */
+/* Threads: the caller pulls; readers (reader.c) open sources and push; one waits for signals. A source may outlive its
+ * reader's interest: answers point into it (true class) until they are released. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -10,11 +10,20 @@
 #include <unistd.h>
 
 #include "tools/cli/fail.h"
+#include "tools/cli/progress.h"
 #include "tools/cli/stream.h"
 
 /* ---- Inputs -------------------------------------------------------------------------------------------- */
 
-static int add_input(struct stream *s, const char *uri, ees_error *err) {
+/* Take "live:" away from the front. */
+static bool take_live(const char **uri) {
+    static const char mark[] = "live:";
+    bool live = strncmp(*uri, mark, sizeof mark - 1) == 0;
+    *uri += live ? sizeof mark - 1 : 0;
+    return live;
+}
+
+static int add_input(struct stream *s, const char *uri, bool live, ees_error *err) {
     struct stream_input *bigger = realloc(s->inputs, (s->n_inputs + 1) * sizeof *bigger);
     char *copy = strdup(uri);
     if (bigger)
@@ -23,17 +32,18 @@ static int add_input(struct stream *s, const char *uri, ees_error *err) {
         free(copy);
         return CLI_FAIL(err, EES_ENOMEM, "out of memory for %zu inputs", s->n_inputs + 1);
     }
-    s->inputs[s->n_inputs++] = (struct stream_input){.uri = copy};
+    s->inputs[s->n_inputs++] = (struct stream_input){.uri = copy, .live = live, .weight = 1, .n_expected = -1};
+    s->n_unknown++;
     return 0;
 }
 
-static int add_list(struct stream *s, const char *path, ees_error *err) {
+static int add_list(struct stream *s, const char *path, bool live, ees_error *err) {
     char **uris;
     size_t n;
     CLI_TRY(ees_source_read_list(path, &uris, &n, err));
     int rc = 0;
     for (size_t i = 0; i < n && rc == 0; i++)
-        rc = add_input(s, uris[i], err);
+        rc = add_input(s, uris[i], live, err);
     free(uris);
     return rc;
 }
@@ -52,19 +62,24 @@ static int check_stdin(const struct stream *s, ees_error *err) {
 }
 
 int stream_init(struct stream *s, char *const *uris, size_t n_uris, const ees_source_options *options, ees_error *err) {
-    *s = (struct stream){.source_options = *options, .n_expected = -1};
+    *s = (struct stream){.source_options = *options};
+    ees_stream_options_default(&s->file_rule);
+    ees_stream_options_default(&s->live_rule);
     pthread_mutex_init(&s->lock, NULL);
     s->source_options.stop_fd = s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->stop_fd < 0)
         return CLI_FAIL_OS(err, EES_EINTERNAL, errno, "cannot make an eventfd");
-    for (size_t i = 0; i < n_uris; i++)
-        CLI_TRY((ees_source_is_list(uris[i]) ? add_list : add_input)(s, uris[i], err));
+    for (size_t i = 0; i < n_uris; i++) {
+        const char *uri = uris[i];
+        bool live = take_live(&uri);
+        CLI_TRY((ees_source_is_list(uri) ? add_list : add_input)(s, uri, live, err));
+    }
     return check_stdin(s, err);
 }
 
 /* ---- Stopping ------------------------------------------------------------------------------------------ */
 
-static void stop(struct stream *s, bool interrupted) {
+void stream_stop(struct stream *s, bool interrupted) {
     pthread_mutex_lock(&s->lock);
     s->stopping = true;
     s->interrupted |= interrupted;
@@ -72,7 +87,7 @@ static void stop(struct stream *s, bool interrupted) {
     eventfd_write(s->stop_fd, 1); /* fails only where it is readable already, after 2^64 - 2 stops */
 }
 
-static bool is_stopping(struct stream *s) {
+bool stream_is_stopping(struct stream *s) {
     pthread_mutex_lock(&s->lock);
     bool stopping = s->stopping;
     pthread_mutex_unlock(&s->lock);
@@ -90,6 +105,14 @@ static void stop_signals(sigset_t *set) {
     sigemptyset(set);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGTERM);
+    sigaddset(set, SIGUSR1);
+}
+
+/* The next signal that asks to stop. */
+static void wait_for_stop(struct stream *s, const sigset_t *set) {
+    int number;
+    while (sigwait(set, &number) == 0 && number == SIGUSR1)
+        atomic_store_explicit(&s->report_wanted, true, memory_order_relaxed); /* relaxed: a request, no data */
 }
 
 /* Ends by cancellation in stream_fini(): sigwait() is the only place where it can be. */
@@ -97,14 +120,14 @@ static void *wait_for_signals(void *opaque) {
     struct stream *s = opaque;
     sigset_t set;
     stop_signals(&set);
-    int number, state;
-    sigwait(&set, &number);
+    int state;
+    wait_for_stop(s, &set);
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
     if (isatty(STDERR_FILENO))
         console_write("eestream: stopping, frames in flight are finished (again to leave at once)\n");
-    stop(s, true);
+    stream_stop(s, true);
     pthread_setcancelstate(state, NULL);
-    sigwait(&set, &number);
+    wait_for_stop(s, &set);
     _exit(EXIT_INTERRUPTED);
 }
 
@@ -119,76 +142,16 @@ int stream_catch_signals(struct stream *s, ees_error *err) {
     return 0;
 }
 
-/* ---- Reader -------------------------------------------------------------------------------------------- */
+/* ---- Life of an input ---------------------------------------------------------------------------------- */
 
-/* Only the last input can tell the total: those after it are not open yet. */
-static void expect_frames(struct stream *s, const struct stream_input *input) {
-    const ees_source_info *info = ees_source_get_info(input->source);
-    bool last = input == &s->inputs[s->n_inputs - 1];
-    int64_t n = last && info->n_frames >= 0 ? (int64_t)s->n_pushed + info->n_frames : -1;
-    if (s->limit && n > (int64_t)s->limit)
-        n = (int64_t)s->limit;
-    pthread_mutex_lock(&s->lock);
-    s->n_expected = n;
-    pthread_mutex_unlock(&s->lock);
-}
-
-static int open_input(struct stream *s, struct stream_input *input, ees_error *err) {
+int stream_open_input(struct stream *s, struct stream_input *input, ees_error *err) {
     if (input->source) /* by stream_open_first() */
         return 0;
     return ees_source_open(input->uri, &s->source_options, &input->source, err);
 }
 
-/* @return EES_EOF at the end of the source or of --limit; EES_ECANCELED; or a failure */
-static int push_frames(struct stream *s, struct stream_input *input, ees_error *err) {
-    for (;;) {
-        if (s->limit && s->n_pushed >= s->limit)
-            return EES_ECANCELED;
-        ees_frame frame;
-        int rc = ees_source_next(input->source, &frame, err);
-        if (rc < 0)
-            return rc;
-        frame.source_idx = (uint32_t)(input - s->inputs);
-        if (input->name)
-            frame.source = input->name;
-        rc = ees_engine_push(s->engine, &frame, -1, err);
-        if (rc < 0) {
-            frame.release(frame.opaque);
-            return rc;
-        }
-        s->n_pushed++;
-    }
-}
-
-static int read_input(struct stream *s, struct stream_input *input, ees_error *err) {
-    CLI_TRY(open_input(s, input, err));
-    uint64_t before = s->n_pushed;
-    expect_frames(s, input);
-    int rc = push_frames(s, input, err);
-    if (rc == EES_EOF && s->n_pushed == before)
-        return CLI_FAIL(err, EES_ESOURCE, "%s: holds no frame", input->uri);
-    return rc == EES_EOF ? 0 : rc;
-}
-
-static void *read_inputs(void *opaque) {
-    struct stream *s = opaque;
-    for (size_t i = 0; i < s->n_inputs && !is_stopping(s); i++) {
-        ees_error err = {0};
-        int rc = read_input(s, &s->inputs[i], &err);
-        if (rc == EES_ECANCELED)
-            break;
-        if (rc == 0)
-            continue;
-        print_error(&err, s->verbose);
-        if (!s->source_failure)
-            s->source_failure = rc == EES_EUNSUPPORTED ? EES_ESOURCE : rc;
-    }
-    ees_engine_finish(s->engine);
-    return NULL;
-}
-
 int stream_open_first(struct stream *s, ees_error *err) {
-    int rc = open_input(s, &s->inputs[0], err);
+    int rc = stream_open_input(s, &s->inputs[0], err);
     if (rc == EES_ECANCELED)
         return 0;
     if (rc == EES_EUNSUPPORTED)
@@ -200,58 +163,112 @@ int stream_open_first(struct stream *s, ees_error *err) {
     return rc;
 }
 
-/* ---- Puller -------------------------------------------------------------------------------------------- */
-
-/* Answers come in push order: when one of input k is here, all before k are released. */
-static void close_inputs_before(struct stream *s, size_t k) {
-    for (; s->n_closed < k; s->n_closed++) {
-        ees_source_close(s->inputs[s->n_closed].source);
-        s->inputs[s->n_closed].source = NULL;
-    }
+void stream_expect(struct stream *s, struct stream_input *input, int64_t n_frames) {
+    pthread_mutex_lock(&s->lock);
+    s->n_unknown -= input->n_expected < 0;
+    s->n_expected -= input->n_expected < 0 ? 0 : input->n_expected;
+    input->n_expected = n_frames;
+    s->n_unknown += n_frames < 0;
+    s->n_expected += n_frames < 0 ? 0 : n_frames;
+    pthread_mutex_unlock(&s->lock);
 }
 
-static int pull_all(struct stream *s, struct progress *progress, unsigned n_exits, stream_result_fn on_result,
-                    void *opaque, ees_error *err) {
-    bool watched = progress && progress_wanted(progress);
+int64_t stream_expected(struct stream *s) {
+    pthread_mutex_lock(&s->lock);
+    int64_t n = s->n_unknown ? -1 : s->n_expected;
+    pthread_mutex_unlock(&s->lock);
+    return s->limit && n > (int64_t)s->limit ? (int64_t)s->limit : n;
+}
+
+/* Under the lock. @return the source, to be closed by the caller without it; NULL: not yet */
+static ees_source *take_finished(struct stream_input *input) {
+    bool finished = input->read && (!input->pinned || input->n_released == input->n_pushed);
+    ees_source *source = finished ? input->source : NULL;
+    if (source)
+        input->source = NULL;
+    return source;
+}
+
+void stream_input_read(struct stream *s, struct stream_input *input) {
+    stream_expect(s, input, (int64_t)input->n_pushed);
+    pthread_mutex_lock(&s->lock);
+    input->read = true;
+    ees_source *finished = take_finished(input);
+    pthread_mutex_unlock(&s->lock);
+    ees_source_close(finished);
+}
+
+/* An answer was released. */
+static void count_released(struct stream *s, struct stream_input *input) {
+    pthread_mutex_lock(&s->lock);
+    input->n_released++;
+    ees_source *finished = take_finished(input);
+    pthread_mutex_unlock(&s->lock);
+    ees_source_close(finished);
+}
+
+ees_stream_options stream_rule(const struct stream *s, size_t input) {
+    ees_stream_options rule = s->inputs[input].live ? s->live_rule : s->file_rule;
+    rule.weight = s->inputs[input].weight;
+    return rule;
+}
+
+/* ---- Puller -------------------------------------------------------------------------------------------- */
+
+#define TICK_US 50000
+
+static int take_result(struct stream *s, const struct stream_events *events, ees_result *result, ees_error *err) {
+    struct stream_input *input = &s->inputs[result->source_idx];
+    int rc = events->result(events->opaque, result, err);
+    ees_engine_release(s->engine, result);
+    count_released(s, input);
+    return rc;
+}
+
+static int pull_all(struct stream *s, const struct stream_events *events, ees_error *err) {
     int failure = 0;
     for (;;) {
         ees_result result;
-        int rc = ees_engine_pull(s->engine, &result, watched ? 50000 : -1, err);
+        int rc = ees_engine_pull(s->engine, &result, TICK_US, err);
         if (rc == EES_EOF)
             return failure;
         if (rc < 0 && rc != EES_EAGAIN)
             return rc;
-        if (rc == 0) {
-            close_inputs_before(s, result.source_idx);
-            rc = on_result(opaque, &result, err);
-            if (rc < 0 && !failure) {
-                failure = rc;
-                stop(s, false);
-            }
-            ees_engine_release(s->engine, &result);
-        }
-        if (watched) {
-            pthread_mutex_lock(&s->lock);
-            int64_t n_expected = s->n_expected;
-            pthread_mutex_unlock(&s->lock);
-            progress_tick(progress, s->engine, n_exits, n_expected);
+        rc = rc == 0 ? take_result(s, events, &result, err) : 0;
+        if (rc == 0 && events->tick)
+            rc = events->tick(events->opaque, err);
+        if (rc < 0 && !failure) {
+            failure = rc;
+            stream_stop(s, false);
         }
     }
 }
 
-int stream_run(struct stream *s, ees_engine *engine, struct progress *progress, unsigned n_exits,
-               stream_result_fn on_result, void *opaque, ees_error *err) {
+/* Stream 0 is open with the engine. */
+static int open_streams(struct stream *s, ees_error *err) {
+    for (size_t i = 1; s->concurrent && i < s->n_inputs; i++) {
+        ees_stream_options rule = stream_rule(s, i);
+        CLI_TRY(ees_stream_open(s->engine, &rule, &s->inputs[i].stream, err));
+    }
+    return 0;
+}
+
+int stream_run(struct stream *s, ees_engine *engine, const struct stream_events *events, ees_error *err) {
     s->engine = engine;
-    pthread_t reader;
-    int rc = pthread_create(&reader, NULL, read_inputs, s);
-    if (rc)
-        return CLI_FAIL_OS(err, EES_ENOMEM, rc, "cannot start a thread");
-    rc = pull_all(s, progress, n_exits, on_result, opaque, err);
-    if (rc < 0) { /* also when the engine itself failed: nothing may keep the reader waiting */
-        stop(s, false);
+    int rc = open_streams(s, err);
+    if (rc == 0)
+        rc = readers_start(s, err);
+    if (rc == 0)
+        rc = pull_all(s, events, err);
+    if (rc < 0) { /* also when the engine itself failed: nothing may keep the readers waiting */
+        stream_stop(s, false);
         ees_engine_finish(engine);
     }
-    pthread_join(reader, NULL);
+    if (rc == EES_ESTALLED)
+        return rc;
+    readers_join(s);
+    for (size_t i = 0; i < s->n_inputs; i++)
+        s->n_pushed += s->inputs[i].n_pushed;
     return rc;
 }
 
@@ -260,9 +277,10 @@ void stream_fini(struct stream *s) {
         pthread_cancel(s->signal_thread);
         pthread_join(s->signal_thread, NULL);
     }
-    close_inputs_before(s, s->n_inputs);
-    for (size_t i = 0; i < s->n_inputs; i++)
+    for (size_t i = 0; i < s->n_inputs; i++) {
+        ees_source_close(s->inputs[i].source);
         free(s->inputs[i].uri);
+    }
     free(s->inputs);
     if (s->stop_fd >= 0)
         close(s->stop_fd);
