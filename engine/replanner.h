@@ -23,8 +23,9 @@ void ees__replanner_set_cores(struct ees__replanner *r, const unsigned *n_of_typ
 /* What happened in the last dt_ns: visits of each unit on cores of each type, and their time. */
 void ees__replanner_add(struct ees__replanner *r, double dt_ns, double runs[][EES_MAX_UNITS], double ns[][EES_MAX_UNITS]);
 
-/* Is there a plan predicted to be faster than `now` by enough to change, with what was seen lately? Only when two calls in a
- * row say so, which keeps chance from moving plans to and fro.
+/* Is there a plan predicted to be faster than `now` by enough to change, with what was seen lately? By enough: more than 3 %,
+ * and more than the frames seen could make it look faster by chance, in two calls in a row. The caller is expected to put
+ * *out in force: what was seen of costs belonged to the plan before and is forgotten.
  *  @param fps_before  what `now` is predicted to do
  *  @return false: stay; *out is untouched */
 bool ees__replanner_propose(struct ees__replanner *r, const ees_plan *now, ees_plan *out, double *fps_before);

@@ -82,6 +82,9 @@ struct options {
     const char *bench_input;
     unsigned n_frames, n_reps;
     double min_time_s, load;
+    /* plan */
+    bool simulate, compare, no_help;
+    double rate_hz, jitter;
     /* verify */
     const char *expect_inputs, *expect_outputs, *expect_policies;
 };

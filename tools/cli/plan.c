@@ -45,31 +45,50 @@ static int check_options(const struct options *o, ees_error *err) {
                         o->inputs[0]);
     if (o->dot && o->format == REPORT_JSON)
         return CLI_FAIL(err, EES_EINVAL, "--dot and --format json: give one of the two");
+    if (o->dot && (o->simulate || o->compare))
+        return CLI_FAIL(err, EES_EINVAL, "--dot draws a plan, --simulate runs it: give one of the two");
+    const char *only_simulated = o->rate_hz > 0  ? "rate"
+                                 : o->no_help    ? "no-help"
+                                 : o->jitter > 0 ? "jitter"
+                                 : o->n_frames   ? "frames"
+                                 : o->n_slots    ? "slots"
+                                 : o->unordered  ? "unordered"
+                                                 : NULL;
+    if (only_simulated && !o->simulate && !o->compare)
+        return CLI_FAIL(err, EES_EINVAL, "--%s needs --simulate", only_simulated);
     return 0;
 }
+
+/* "4,8,12,64" is for compare.c. */
+static const char *cores_to_plan_for(const struct options *o) { return o->compare ? NULL : o->cores; }
 
 static int prepare(struct planning *p, ees_error *err) {
     const struct options *o = p->o;
     CLI_TRY(check_options(o, err));
-    CLI_TRY(o->cores ? ees_cores_parse(o->cores, &p->cores, err) : ees_cores_detect(&p->cores, err));
+    const char *cores = cores_to_plan_for(o);
+    CLI_TRY(cores ? ees_cores_parse(cores, &p->cores, err) : ees_cores_detect(&p->cores, err));
     p->n_workers = o->n_workers ? o->n_workers : p->cores.n_workers;
     ees_cores_count(&p->cores, p->n_workers, p->n_of_type);
     CLI_TRY(options_open_model(o, o->arch, &p->model, err));
     p->info = ees_model_get_info(p->model);
     CLI_TRY(mix_open(&p->mix, o, p->info, o->arch != NULL, err));
     CLI_TRY(profile_get(o, p->model, NULL, &p->profile, err));
+    if (o->compare) /* scales and plans for each of its machines */
+        return 0;
     ees_profile_scale(&p->profile, &p->cores, &p->profile);
     CLI_TRY(ees_plan_reach(p->model, p->mix.exits ? p->mix.share : NULL, p->reach, err));
     CLI_TRY(make_plan(p, o->plan, p->n_of_type, &p->plan, err));
     return make_others(p, err);
 }
 
+static int report(struct planning *p, ees_error *err) { return planning_report(p, err); }
+
 enum exit_code verb_plan(const struct options *o) {
     static struct planning p; /* many plans of many groups: too large for a stack of unknown size */
     ees_error err = {0};
     p = (struct planning){.o = o};
     if (prepare(&p, &err) == 0)
-        planning_report(&p, &err);
+        (o->compare ? planning_compare : o->simulate ? planning_simulate : report)(&p, &err);
     replay_close(&p.mix);
     ees_model_close(p.model);
     return err.code ? leave_with(&err, o->verbose) : EXIT_DONE;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What `eestream plan` found: plan.c fills it, plan_report.c prints it. */
+/* What `eestream plan` found: plan.c fills it, plan_report.c prints it, simulate.c and compare.c try it out. */
 #ifndef EES_CLI_PLANNING_H
 #define EES_CLI_PLANNING_H
 
@@ -31,5 +31,19 @@ struct planning {
 
 /* As --format, --explain and --dot ask. @return 0; EES_EOUTPUT; EES_ENOMEM */
 int planning_report(const struct planning *p, ees_error *err);
+
+/* ---- simulate.c ---- */
+
+/* What a simulation needs of the options; the caller adds plan and mix. */
+void planning_simulation_options(const struct planning *p, ees_simulation_options *out);
+
+/* Simulate the plan in force and print what came of it. @return 0; EES_EINVAL; EES_EOUTPUT; EES_ENOMEM */
+int planning_simulate(struct planning *p, ees_error *err);
+
+/* ---- compare.c ---- */
+
+/* Simulate the ways to use cores over core counts and mixes, and print the table. Uses p's model, profile and options.
+ * @return 0; EES_EINVAL; EES_EOUTPUT; EES_ENOMEM */
+int planning_compare(struct planning *p, ees_error *err);
 
 #endif

@@ -83,18 +83,27 @@ int replay_from_share(struct replay *r, const double *share, unsigned n_exits, e
     return from_counts(r, share, n_exits, &total, err);
 }
 
-int replay_default(struct replay *r, unsigned n_exits, ees_error *err) {
-    static const double counts[] = {4330, 1556, 943, 894, 1136, 498, 236, 94, 313};
-    const unsigned n = sizeof counts / sizeof counts[0] - 1;
+int replay_published(struct replay *r, enum published_mix which, unsigned n_exits, ees_error *err) {
+    enum { N = 8 };
+    static const struct {
+        const char *threshold;
+        double counts[N + 1];
+    } mixes[N_PUBLISHED] = {{"0.8", {4330, 1556, 943, 894, 1136, 498, 236, 94, 313}},
+                            {"0.9", {3234, 1481, 878, 991, 1539, 675, 317, 174, 711}},
+                            {"0.99", {1149, 1105, 663, 999, 2103, 1087, 539, 316, 2039}}};
     double total;
     *r = (struct replay){0};
-    if (n_exits != n) {
-        CLI_FAIL(err, EES_EINVAL, "the built-in exit mix has %u exits, the model %u", n, n_exits);
+    if (n_exits != N) {
+        CLI_FAIL(err, EES_EINVAL, "the built-in exit mixes have %d exits, the model %u", N, n_exits);
         return cli_hint(err, "give one with --replay-exits");
     }
     snprintf(r->description, sizeof r->description,
-             "built-in mix: LGViT ViT-B/16 on CIFAR-100 at threshold 0.8, published counts");
-    return from_counts(r, counts, n_exits, &total, err);
+             "built-in mix: LGViT ViT-B/16 on CIFAR-100 at threshold %s, published counts", mixes[which].threshold);
+    return from_counts(r, mixes[which].counts, n_exits, &total, err);
+}
+
+int replay_default(struct replay *r, unsigned n_exits, ees_error *err) {
+    return replay_published(r, PUBLISHED_80, n_exits, err);
 }
 
 /* ---- Counts file --------------------------------------------------------------------------------------- */

@@ -19,7 +19,13 @@ struct replay {
  * @return 0; EES_EINVAL, also when the file has another number of exits than the model; EES_ENOMEM */
 int replay_open(struct replay *r, const char *path, const char *run, unsigned n_exits, ees_error *err);
 
-/* The published LGViT ViT-B/16 counts on CIFAR-100 at threshold 0.8. @return as replay_open() */
+/* Published LGViT ViT-B/16 counts on CIFAR-100: thresholds 0.8, 0.9, 0.99. */
+enum published_mix { PUBLISHED_80, PUBLISHED_90, PUBLISHED_99, N_PUBLISHED };
+
+/* Those counts. @return as replay_open() */
+int replay_published(struct replay *r, enum published_mix which, unsigned n_exits, ees_error *err);
+
+/* The one of threshold 0.8. @return as replay_open() */
 int replay_default(struct replay *r, unsigned n_exits, ees_error *err);
 
 /* From any shares >= 0 with a positive sum. */
