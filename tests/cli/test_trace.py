@@ -2,6 +2,7 @@
 """--trace, --timing and --audit: events nest, numbers agree with the lines and the summary, files stay readable."""
 import collections
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -135,6 +136,25 @@ def test_trace_of_live_streams_tells_degrade_levels(mjpeg, tmp_path):
     levels = [float(e["args"]["level"]) for e in phases["i"] if "degraded" in e["name"]]
     assert levels and all(0 <= level <= 1 for level in levels)
     assert any(e["name"] == "frames not yet begun" and e["args"]["frames"] > 0 for e in phases["C"])
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_trace_tells_that_cores_were_taken_away_and_given_back(tmp_path):
+    path = tmp_path / "t.json"
+    cores = os.sched_getaffinity(0)
+    process = subprocess.Popen([COMMAND, "run", ENDLESS, "-q", "-o", "/dev/null", "--trace", path])
+    wait_for(lambda: path.exists() and path.stat().st_size > 20000, process)
+    for n, mask in ((1, {min(cores)}), (len(cores), cores)):
+        def follow():
+            for thread in os.listdir(f"/proc/{process.pid}/task"):
+                os.sched_setaffinity(int(thread), mask)
+            return f'"{n} cores"' in path.read_text()
+        wait_for(follow, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_S) == 130
+    _, phases = read_trace(path)
+    counts = [int(e["args"]["cores"]) for e in phases["i"] if e["name"].endswith(" cores")]
+    assert counts[0] == 1 and counts[-1] == len(cores)
 
 
 def test_full_disk_is_exit_5(mjpeg):
