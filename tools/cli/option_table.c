@@ -48,7 +48,7 @@ const struct option_row option_table[] = {
     {.name = "plan", .verbs = ENGINE_VERBS | VERB_PLAN, .kind = OPTION_TEXT, .target = AT(plan), .value = "PLAN",
      .fallback = "auto", .help = "auto, replicas, equal:G, or groups of blocks as 1-3x2,4-12x2"},
     {.name = "slots", .verbs = VERB_RUN | VERB_BENCH | VERB_PLAN, .kind = OPTION_COUNT, .target = AT(n_slots), .value = "N",
-     .min = 2, .max = 65536, .help = "frames in flight at most (default: 4 per worker + 4)"},
+     .min = 2, .max = 65536, .help = "frames in flight at most (default: 4 per worker + 4, 8 with micro-batches)"},
     {.name = "no-pin", .verbs = ENGINE_VERBS, .kind = OPTION_FLAG, .target = AT(no_pin),
      .help = "leave the placement of threads to the system"},
     {.name = "hint", .verbs = VERB_RUN | VERB_BENCH, .kind = OPTION_CHOICE, .target = AT(hint),

@@ -250,7 +250,7 @@ static _Noreturn void leave_stalled(struct run *r, const ees_error *stall) {
     static char table[1 << 16];
     ees_error ignored = {0};
     ees_sink_flush(r->sink, &ignored);
-    trace_file_finish(r->trace, true, &ignored);
+    trace_file_finish(r->trace, &ignored);
     metrics_write(&r->metrics, &ignored);
     progress_close(&r->progress, r->engine, ees_model_get_info(r->model)->n_exits);
     summary_finish(&r->summary, r->engine, NULL);
@@ -271,7 +271,7 @@ static void stream_all(struct run *r, ees_error *err) {
         leave_stalled(r, err);
     ees_sink_close(r->sink, err);
     r->sink = NULL;
-    trace_file_finish(r->trace, false, err);
+    trace_file_finish(r->trace, err);
     metrics_write(&r->metrics, err);
     progress_close(&r->progress, r->engine, ees_model_get_info(r->model)->n_exits);
     summary_finish(&r->summary, r->engine, &r->stream);
