@@ -155,7 +155,7 @@ static void report_stall(struct ees_engine *e, ees_error *err) {
     unsigned idx = stalled ? stalled - 1 : 0;
     struct ees__worker *w = &e->workers[idx];
     const ees_unit_info *info = ees_model_get_unit(e->model, LOAD(w->unit));
-    EES_FAIL(err, EES_ESTALLED, "worker %u is stuck in %s for %.1f s, %.1f s are allowed", idx,
+    EES_FAIL(err, EES_ESTALLED, "worker %u is stuck in %s for %.1f s, %.3g s are allowed", idx,
              info ? info->name : "no unit", 1e-9 * (double)(ees__now_ns() - LOAD(w->since_ns)),
              1e-9 * (double)e->options.stall_ns);
     ees__hint(err, "a machine under heavy load needs a longer stall_ns (--stall-timeout)");

@@ -268,10 +268,7 @@ void ees__slot_free(struct ees_engine *e, uint32_t slot_idx) {
         atomic_fetch_sub_explicit(&ees__stream_at(e, e->slots[slot_idx].stream)->n_inside, 1, memory_order_relaxed);
     while (!ees__ring_push(has_state ? &e->free_slots : &e->free_records, slot_idx))
         sched_yield(); /* room for every slot twice over: a consumer was preempted mid-pop */
-    if (LOAD(e->n_streams) > 1)
-        ees__event_notify_all(&e->room); /* whoever sleeps may wait for its own stream's share */
-    else
-        ees__event_notify(&e->room, EES__WAKE_ANY);
+    ees__event_notify_all(&e->room); /* all: whoever sleeps may wait for its own stream's share, or for a record */
 }
 
 /* ---- Push ---------------------------------------------------------------------------------------------- */

@@ -262,7 +262,7 @@ enum ees_trace_kind {
     EES_TRACE_AUDIT,   /**< an early answer run on to full depth */
     EES_TRACE_TEAM,    /**< a worker inside another worker's unit */
     EES_TRACE_QUEUES,  /**< sample: `value` frames wait for group `group`; group n_groups: not yet begun */
-    EES_TRACE_REPLAN,  /**< a new plan was published: `value` its number, from 1 */
+    EES_TRACE_REPLAN,  /**< a new plan of `group` groups was published: `value` its number, from 1 */
     EES_TRACE_DEGRADE, /**< the degrade level changed to `value` per mille */
     EES_TRACE_CORES,   /**< the affinity mask changed to `value` cores */
 };

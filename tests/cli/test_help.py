@@ -58,7 +58,7 @@ def test_every_listed_option_is_parsed(verb):
     done = run("help", verb)
     assert done.code == 0
     assert done.out == run(verb, "--help").out
-    rows = re.findall(r"^  (?:-\w,|   ) --([a-z-]+)(?: (\S+))?  ", done.out, re.M)
+    rows = re.findall(r"^  (?:-\w,|   ) --([a-z-]+)(?: (\S+))?(?:  |$)", done.out, re.M)
     assert rows and ("help", "") in rows
     for name, value in rows:
         if value:  # the last argument: its value is missing

@@ -163,6 +163,42 @@ def test_bench_of_a_trained_model_uses_its_own_exits(clip):
     assert all(sum(c["by_exit"][:-1]) > 0 for c in with_exits)
 
 
+def test_bench_replays_the_very_same_mix_everywhere(clip, counts_file):
+    done = run("bench", "--model", MODEL, "--input", clip, "--reps", 3, "--frames", 70, "--workers", 2, "--replay-exits",
+               counts_file, "--take", "oldest", "--hint", "latency", "--batch", 2, "--no-replan", "--format", "json")
+    assert done.code == 0, done.err
+    data = json.loads(done.out)
+    assert (data["take"], data["hint"], data["batch"]) == ("oldest", "latency", "2")
+    mixes = [c["by_exit"] for c in data["models"][0]["configurations"] if c["exits"]]
+    assert len(mixes) == 3 and all(mix == mixes[0] for mix in mixes)
+    assert sum(mixes[0]) == 3 * 128  # two whole windows a repetition
+    assert all(abs(n / 384 - c / 100) < 0.02 for n, c in zip(mixes[0], COUNTS))
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "md"])
+def test_bench_under_load(form, clip):
+    """Every configuration is offered the same share of what replicas did; latency counts from when a frame was due."""
+    done = run(*BENCH, "--model", MODEL, "--input", clip, "--workers", 2, "--load", 0.5, "--format", form)
+    assert done.code == 0, done.err
+    if form == "md":
+        assert len(re.findall(r"^\| (?:1 worker|replicas|plan)", done.out, re.M)) == 12
+        assert "50 % of what replicas can do" in done.out
+        return
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(done.out)))
+        assert all(float(row["load_p50_ms"]) <= float(row["load_p99_ms"]) for row in rows) and len(rows) == 6
+        return
+    configs = json.loads(done.out)["models"][0]["configurations"]
+    by_name = {c["name"]: c for c in configs}
+    for c in configs:
+        replicas = by_name["replicas + exits" if c["exits"] else "replicas"]
+        assert c["load"]["offered_fps"] == pytest.approx(0.5 * replicas["fps"]["median"], rel=1e-4)
+        ms = c["load"]["latency_ms"]
+        assert 0 < ms["p50"] <= ms["p90"] <= ms["p99"] <= ms["p99.9"]
+        assert c["load"]["answered_fps"] > 0
+        assert c["load"]["overloaded"] == (c["load"]["answered_fps"] < 0.95 * c["load"]["offered_fps"])
+
+
 def test_bench_length_follows_min_time(clip):
     longest = 0
     for _ in range(5):  # set from a warm-up's speed, which a busy machine may not keep

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* engine/wait.c: 4 givers and 4 takers pass a few tokens to and fro, all of them asleep most of the time and losing their
- * cores in the middle of things. With so few tokens a single lost wake-up soon leaves everybody asleep; the sleep is
- * bounded, so it shows as a deadline that passed while a token was there. ARGS: hand-overs, seed. */
+ * cores in the middle of things. With one token a single lost wake-up leaves everybody asleep; the sleep is bounded, so it
+ * shows as a deadline that passed while a token was there. With more tokens notifiers meet. ARGS: hand-overs, seed. */
 #define _GNU_SOURCE
 #include "tests/engine/perturb.h"
 
@@ -18,7 +18,7 @@
 
 #include "common/clock.h"
 
-enum { N_GIVERS = 4, N_TAKERS = 4, N_TOKENS = 2 };
+enum { N_GIVERS = 4, N_TAKERS = 4 };
 
 static const uint64_t patience_ns = UINT64_C(30000000000);
 static uint64_t n_handovers = 100000, seed = 1;
@@ -41,6 +41,12 @@ static bool grab(struct place *p) {
     return false;
 }
 
+static void end(void) {
+    atomic_store_explicit(&over, true, memory_order_relaxed);
+    ees__event_notify_all(&given.event);
+    ees__event_notify_all(&taken.event);
+}
+
 /* @return false: it is over */
 static bool wait_for(struct place *p, unsigned me) {
     while (!grab(p)) {
@@ -53,7 +59,8 @@ static bool wait_for(struct place *p, unsigned me) {
         }
         if (!ees__event_wait(&p->event, key, me, ees__now_ns() + patience_ns) && grab(p)) {
             atomic_fetch_add_explicit(&n_lost, 1, memory_order_relaxed);
-            return true;
+            end();
+            return false;
         }
     }
     return true;
@@ -79,23 +86,23 @@ static void *take(void *arg) {
     perturb_seed(seed, N_GIVERS + me);
     while (wait_for(&given, me)) {
         put(&taken);
-        if (atomic_fetch_add_explicit(&n_done, 1, memory_order_relaxed) + 1 == n_handovers) {
-            atomic_store_explicit(&over, true, memory_order_relaxed);
-            ees__event_notify_all(&given.event);
-            ees__event_notify_all(&taken.event);
-        }
+        if (atomic_fetch_add_explicit(&n_done, 1, memory_order_relaxed) + 1 == n_handovers)
+            end();
         if (atomic_load_explicit(&over, memory_order_relaxed))
             break;
     }
     return NULL;
 }
 
-static void test_no_lost_wakeup(void **state) {
+static void pass_tokens(uint32_t n_tokens) {
     pthread_t threads[N_GIVERS + N_TAKERS];
-    print_message("%llu hand-overs, seed %llu\n", (unsigned long long)n_handovers, (unsigned long long)seed);
+    print_message("%u tokens, %llu hand-overs, seed %llu\n", n_tokens, (unsigned long long)n_handovers, (unsigned long long)seed);
     ees__event_init(&given.event);
     ees__event_init(&taken.event);
-    atomic_init(&taken.n_tokens, N_TOKENS);
+    atomic_init(&taken.n_tokens, n_tokens);
+    atomic_init(&given.n_tokens, 0);
+    atomic_init(&n_done, 0);
+    atomic_init(&over, false);
     for (uintptr_t i = 0; i < N_GIVERS + N_TAKERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, i < N_GIVERS ? give : take,
                                         (void *)(i < N_GIVERS ? i : i - N_GIVERS)), 0);
@@ -105,6 +112,11 @@ static void test_no_lost_wakeup(void **state) {
     assert_true(n_done >= n_handovers);
     assert_false(ees__event_has_waiters(&given.event));
     assert_false(ees__event_has_waiters(&taken.event));
+}
+
+static void test_no_lost_wakeup(void **state) {
+    pass_tokens(1);
+    pass_tokens(3);
 }
 
 int main(int argc, char **argv) {

@@ -16,7 +16,7 @@
 
 #include "engine/ring.h"
 
-enum { N_PRODUCERS = 4, N_CONSUMERS = 4, CAPACITY = 8 };
+enum { N_PRODUCERS = 4, N_CONSUMERS = 4, CAPACITY = 32 };
 
 static uint64_t n_values = 1000000, seed = 1;
 

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -326,6 +327,62 @@ static void test_plans_published_while_running(void **state) {
     fake_model_free(m);
 }
 
+/* Costs that make two groups of an early mix, and other two of a late one: a group whose weights fit the cache runs four times
+ * as fast. Half of the units fit. */
+static void make_profile(ees_profile *p) {
+    ees_cores cores;
+    assert_int_equal(ees_cores_detect(&cores, NULL), 0);
+    size_t cache = cores.types[0].private_cache_bytes ? cores.types[0].private_cache_bytes : 1000000;
+    *p = (ees_profile){.n_units = FAKE_UNITS, .n_types = 1, .batch = 1};
+    snprintf(p->types[0].name, sizeof p->types[0].name, "%s", cores.types[0].name);
+    p->types[0].private_cache_bytes = cache;
+    for (unsigned u = 0; u < FAKE_UNITS; u++) {
+        p->weights_bytes[u] = cache / (FAKE_UNITS - 4);
+        p->types[0].cold_ns[u] = p->types[0].batch_ns[u] = 100000;
+        p->types[0].warm_ns[u] = 25000;
+    }
+}
+
+/* The stream is planned for frames that leave early; then all go to the end, and the plan follows. */
+static void test_replan(void **state) {
+    struct ees_model *m = fake_model_new(20000, false);
+    static ees_profile profile;
+    static ees_replan replans[16];
+    static const double early[] = {1, 0, 0};
+    ees_engine_options o;
+    ees_plan first;
+    ees_stats stats;
+    make_profile(&profile);
+    ees_engine_options_default(&o);
+    o.n_workers = 2;
+    o.profile = &profile;
+    o.exit_share = early;
+    o.trace_events = 100000;
+    ees_engine *e = open_with(m, &o);
+    ees_engine_get_plan(e, &first);
+    assert_int_equal(ees_engine_get_replans(e, replans, 16), 0);
+    for (uint32_t i = 0; i < N_FRAMES; i++)
+        frames[i].exit = FAKE_EXITS;
+    n_events = 0;
+    for (uint32_t i = 0; ees_engine_get_replans(e, replans, 16) == 0; i++) {
+        ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[i % N_FRAMES]}, .bytes = sizeof frames[0]};
+        ees_result r;
+        while (ees_engine_push(e, &frame, 0, NULL) == 0)
+            ;
+        assert_int_equal(ees_engine_pull(e, &r, -1, NULL), 0);
+        ees_engine_release(e, &r);
+        n_events = 0;
+        read_trace(e, 0);
+    }
+    const ees_plan *next = &replans[0].plan;
+    assert_true(first.n_groups != next->n_groups || first.groups[0].end_unit != next->groups[0].end_unit);
+    assert_true(next->fps > replans[0].fps_before);
+    ees_engine_get_stats(e, &stats);
+    assert_true(stats.n_replans >= 1);
+    ees_engine_close(e);
+    fake_model_free(m);
+}
+
 static void test_take_orders(void **state) {
     struct ees_model *m = fake_model_new(0, true);
     for (int take = 0; take < 3; take++) {
@@ -350,6 +407,7 @@ int main(void) {
         cmocka_unit_test_setup(test_same_in_teams, setup),
         cmocka_unit_test_setup(test_team_helps, setup),
         cmocka_unit_test_setup(test_plans_published_while_running, setup),
+        cmocka_unit_test_setup(test_replan, setup),
         cmocka_unit_test_setup(test_take_orders, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

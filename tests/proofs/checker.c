@@ -322,11 +322,12 @@ static struct answer do_wake(unsigned t, unsigned outcome) {
     return (struct answer){.value = woken};
 }
 
-/* An atomic object that is a datum as well. */
-static void check_datum(unsigned t, const struct request *r) {
-    for (unsigned i = 0; i < world.memory.n_data; i++)
-        if (r->access <= ACCESS_CAS && inside(&data[i], atomics[r->place].at))
-            access_datum(t, i, r->access != ACCESS_LOAD);
+/* The datum that an atomic access is to as well, or -1. */
+static int datum_of(const struct request *r) {
+    for (unsigned i = 0; i < world.memory.n_data && r->access <= ACCESS_CAS; i++)
+        if (inside(&data[i], atomics[r->place].at))
+            return (int)i;
+    return -1;
 }
 
 /* @return false: the thread fell asleep */
@@ -335,7 +336,9 @@ static bool perform(unsigned t, unsigned outcome) {
     struct memory *m = &world.memory;
     struct request *r = &f->request;
     struct answer a = {0};
-    check_datum(t, r);
+    int datum = datum_of(r);
+    if (datum >= 0)
+        access_datum(t, (unsigned)datum, r->access != ACCESS_LOAD);
     switch (r->access) {
     case ACCESS_LOAD: a.value = memory_load(m, t, r->place, outcome, r->order); break;
     case ACCESS_STORE: memory_store(m, t, r->place, outcome, r->order, a.value = r->value); break;
@@ -505,11 +508,14 @@ static bool all_ended(void) {
     return true;
 }
 
-/* A choice is the thread's own affair: no need to try what others do before it. */
+/* A choice is the thread's own affair: no need to try what others do before it. So is an access to a datum: what others do
+ * to it is ordered, or else a race, which shows whoever comes first. */
 static int only_thread(void) {
-    for (unsigned t = 0; t < world.memory.n_threads; t++)
-        if (world.fibers[t].request.access == ACCESS_CHOOSE)
+    for (unsigned t = 0; t < world.memory.n_threads; t++) {
+        const struct request *r = &world.fibers[t].request;
+        if (r->access == ACCESS_CHOOSE || ((r->access == ACCESS_LOAD || r->access == ACCESS_STORE) && datum_of(r) >= 0))
             return (int)t;
+    }
     return -1;
 }
 

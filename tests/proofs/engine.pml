@@ -6,6 +6,7 @@
  * Set by -D: FRAMES, SLOTS (capacity, backpressure), WORKERS, and
  *   ABORT  1: somebody finishes the engine at any moment, and the puller may leave with answers still inside
  *   STALL  1: one visit may never end; 2: one visit may end only after the watchdog has spoken, or at close
+ *   BREAK  1 .. 6: one notification is left out; spin must find what that breaks
  *
  * Promises: no process is stuck for ever (a stuck visit excepted: then the verdict was heard); what was pushed is answered
  * once, in order; pull says EOF when all is pulled and not before; close returns. No cycle exists at all (checked by
@@ -16,6 +17,9 @@
 #define WORKERS 2
 #define ABORT 0
 #define STALL 0
+#endif
+#ifndef BREAK
+#define BREAK 0
 #endif
 #define GROUPS 2
 #define NOBODY 255
@@ -83,8 +87,13 @@ byte n_pulled;
 /* ees_engine_finish(), from a signal handler as well */
 inline finish() {
     finished = true;
+#if BREAK != 1
     notify_room();
-    notify_answered()
+#endif
+#if BREAK != 2
+    notify_answered();
+#endif
+    skip
 }
 
 inline slot_free(slot) {
@@ -189,7 +198,9 @@ endstuck:
             slot = 0;
             group = 0
         };
+#if BREAK != 3
         notify_answered()
+#endif
     fi;
     if
     :: atomic { !stop -> goto look }
@@ -271,7 +282,13 @@ proctype Governor() {
 end:
     do
     :: stop -> break
-    :: atomic { !stop && stuck != NOBODY && !stalled -> stalled = true }; notify_answered(); notify_room()
+    :: atomic { !stop && stuck != NOBODY && !stalled -> stalled = true };
+#if BREAK != 4
+        notify_answered();
+#endif
+#if BREAK != 5
+        notify_room()
+#endif
     :: atomic { !stop && stuck == NOBODY && stalled -> stalled = false }; notify_answered(); notify_room()
     od
 }
@@ -300,7 +317,9 @@ init {
     :: STALL == 1 && verdict_heard && stuck != NOBODY -> skip
     :: else ->
         stop = true;
+#if BREAK != 6
         notify_all_work();
+#endif
         n_ended == WORKERS
     fi;
     closed = true;

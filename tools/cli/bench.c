@@ -82,45 +82,46 @@ struct bench_config *bench_find(const struct bench_model *m, int kind, bool exit
     return NULL;
 }
 
-static int engine_policy(const struct bench *b, const struct bench_model *m, bool exits, ees_policy_options *out,
-                         ees_error *err) {
+/* A replayed mix is right over whole windows, and a repetition that is as long as the sequence holds each of its frames
+ * once, wherever it begins: all configurations and repetitions see the very same mix. */
+static size_t whole_windows(size_t n) { return n < REPLAY_WINDOW ? n : n - n % REPLAY_WINDOW; }
+
+static size_t rep_length(const struct bench *b, const struct bench_model *m, int kind, size_t n_frames) {
+    if (!b->o->n_frames && kind == BENCH_SINGLE)
+        n_frames /= b->n_workers;
+    if (!b->o->n_frames && n_frames < MIN_FRAMES)
+        n_frames = MIN_FRAMES;
+    return m->mix.exits ? whole_windows(n_frames + REPLAY_WINDOW - 1) : n_frames;
+}
+
+static int engine_policy(const struct bench *b, const struct bench_model *m, bool exits, size_t n_frames,
+                         ees_policy_options *out, ees_error *err) {
     if (!exits) {
         *out = (ees_policy_options){.name = "none"};
         return 0;
     }
+    size_t n = whole_windows(m->mix.n);
     CLI_TRY(options_policy(b->o, out, err));
     out->replay = m->mix.exits;
-    out->n_replay = m->mix.n;
+    out->n_replay = n_frames < n ? n_frames : n;
     return 0;
 }
 
-static int open_config(const struct bench *b, struct bench_model *m, int kind, bool exits, ees_error *err) {
-    static const char *const names[] = {"1 worker", "replicas", "plan"};
-    struct bench_config *c = &m->configs[m->n_configs++];
-    *c = (struct bench_config){.kind = kind, .exits = exits};
-    snprintf(c->name, sizeof c->name, "%s%s", names[kind], exits ? " + exits" : "");
+static int open_engine(const struct bench *b, const struct bench_model *m, struct bench_config *c, ees_error *err) {
     ees_engine_options e;
     ees_engine_options_default(&e);
-    e.n_workers = kind == BENCH_SINGLE ? 1 : b->n_workers;
+    e.n_workers = c->kind == BENCH_SINGLE ? 1 : b->n_workers;
     e.n_slots = b->o->n_slots;
     e.pin = !b->o->no_pin;
-    e.plan = kind == BENCH_PLANNED ? b->o->plan : "replicas";
+    e.plan = c->kind == BENCH_PLANNED ? b->o->plan : "replicas";
+    e.hint = (enum ees_hint)b->o->hint;
+    e.take = (enum ees_take)b->o->take;
+    e.max_batch = b->o->max_batch;
+    e.replan = !b->o->no_replan;
     e.profile = &m->profile;
-    e.exit_share = exits ? m->exit_share : NULL;
-    CLI_TRY(engine_policy(b, m, exits, &e.policy, err));
-    CLI_TRY(ees_engine_open(m->model, &e, &c->engine, err));
-    ees_plan plan;
-    ees_engine_get_plan(c->engine, &plan);
-    plan_to_text(m->model, &plan, c->plan, sizeof c->plan);
-    return 0;
-}
-
-/* Memory for all repetitions, before the first of them. */
-static int set_length(const struct bench *b, struct bench_config *c, size_t n_frames, ees_error *err) {
-    c->n_frames = n_frames;
-    c->reps = calloc(b->o->n_reps, sizeof *c->reps);
-    c->latencies_ns = calloc((size_t)b->o->n_reps * n_frames, sizeof *c->latencies_ns);
-    return c->reps && c->latencies_ns ? 0 : CLI_FAIL(err, EES_ENOMEM, "out of memory for %zu frames", n_frames);
+    e.exit_share = c->exits && m->mix_known ? m->exit_share : NULL;
+    CLI_TRY(engine_policy(b, m, c->exits, c->n_frames, &e.policy, err));
+    return ees_engine_open(m->model, &e, &c->engine, err);
 }
 
 /* Stream without measuring. @return frames per second through *fps */
@@ -134,50 +135,54 @@ static int warm_up(const struct bench *b, struct bench_config *c, size_t n, doub
     return rc;
 }
 
-/* Replicas with exits come first: their speed sets the length of a repetition, and the exits a model with its own
- * policy takes set the mix that its plan is made for. */
-static int open_reference(const struct bench *b, struct bench_model *m, size_t *n_frames, ees_error *err) {
+/* Replicas with exits, in an engine of their own: their speed sets the length of a repetition, and the exits a model
+ * with its own policy takes set the mix that its plan is made for. */
+static int probe(const struct bench *b, struct bench_model *m, size_t *n_frames, ees_error *err) {
     static ees_stats stats;
-    bool exits = m->info->n_exits > 0;
-    double fps, again;
+    struct bench_config c = {.kind = BENCH_REPLICAS, .exits = m->info->n_exits > 0, .n_frames = REPLAY_WINDOW};
+    double fps = 0, again = 0;
     memcpy(m->exit_share, m->mix.share, sizeof m->exit_share);
-    CLI_TRY(open_config(b, m, BENCH_REPLICAS, exits, err));
-    struct bench_config *c = &m->configs[0];
-    CLI_TRY(warm_up(b, c, MIN_FRAMES, &fps, err));
-    CLI_TRY(warm_up(b, c, MIN_FRAMES, &again, err));
-    ees_engine_get_stats(c->engine, &stats);
+    m->mix_known = m->mix.exits;
+    CLI_TRY(open_engine(b, m, &c, err));
+    int rc = warm_up(b, &c, MIN_FRAMES, &fps, err);
+    if (rc == 0)
+        rc = warm_up(b, &c, MIN_FRAMES, &again, err);
+    ees_engine_get_stats(c.engine, &stats);
     for (unsigned e = 0; !m->mix.exits && e <= m->info->n_exits; e++)
         m->exit_share[e] = (double)stats.n_by_exit[e];
-    double wanted = ceil(b->o->min_time_s * fmax(fps, again));
-    *n_frames = b->o->n_frames ? b->o->n_frames : wanted > MIN_FRAMES ? (size_t)wanted : MIN_FRAMES;
-    return 0;
+    m->mix_known = true;
+    *n_frames = b->o->n_frames ? b->o->n_frames : (size_t)ceil(b->o->min_time_s * fmax(fps, again));
+    ees_engine_close(c.engine);
+    return rc;
 }
 
-/* Slowest kind first, as people read it: 1 worker, replicas, plan. */
-static void put_single_first(struct bench_model *m) {
-    static struct bench_config swap;
-    swap = m->configs[0];
-    m->configs[0] = m->configs[1];
-    m->configs[1] = swap;
+/* An engine, warm, and memory for all repetitions, before the first of them. */
+static int open_config(const struct bench *b, struct bench_model *m, int kind, bool exits, size_t n_frames,
+                       ees_error *err) {
+    static const char *const names[] = {"1 worker", "replicas", "plan"};
+    struct bench_config *c = &m->configs[m->n_configs++];
+    *c = (struct bench_config){.kind = kind, .exits = exits};
+    c->n_frames = rep_length(b, m, kind, n_frames);
+    c->reps = calloc(b->o->n_reps, sizeof *c->reps);
+    c->latencies_ns = calloc((size_t)b->o->n_reps * c->n_frames, sizeof *c->latencies_ns);
+    if (!c->reps || !c->latencies_ns)
+        return CLI_FAIL(err, EES_ENOMEM, "out of memory for %zu frames", c->n_frames);
+    snprintf(c->name, sizeof c->name, "%s%s", names[kind], exits ? " + exits" : "");
+    CLI_TRY(open_engine(b, m, c, err));
+    ees_plan plan;
+    ees_engine_get_plan(c->engine, &plan);
+    plan_to_text(m->model, &plan, c->plan, sizeof c->plan);
+    double fps;
+    return warm_up(b, c, kind == BENCH_SINGLE ? MIN_FRAMES / 4 : MIN_FRAMES / 2, &fps, err);
 }
 
 static int open_configs(const struct bench *b, struct bench_model *m, ees_error *err) {
     size_t n_frames;
     CLI_TRY(profile_get(b->o, m->model, &b->frames[0], &m->profile, err));
-    CLI_TRY(open_reference(b, m, &n_frames, err));
+    CLI_TRY(probe(b, m, &n_frames, err));
     for (int exits = m->info->n_exits > 0; exits >= 0; exits--)
         for (int kind = 0; kind < BENCH_N_KINDS; kind++)
-            if (!bench_find(m, kind, exits))
-                CLI_TRY(open_config(b, m, kind, exits, err));
-    for (unsigned i = 0; i < m->n_configs; i++) {
-        struct bench_config *c = &m->configs[i];
-        size_t single = n_frames / b->n_workers > MIN_FRAMES ? n_frames / b->n_workers : MIN_FRAMES;
-        bool shorter = c->kind == BENCH_SINGLE && !b->o->n_frames && single < n_frames;
-        double fps;
-        CLI_TRY(set_length(b, c, shorter ? single : n_frames, err));
-        CLI_TRY(warm_up(b, c, c->kind == BENCH_SINGLE ? MIN_FRAMES / 4 : MIN_FRAMES / 2, &fps, err));
-    }
-    put_single_first(m);
+            CLI_TRY(open_config(b, m, kind, exits, n_frames, err));
     return 0;
 }
 
@@ -217,6 +222,8 @@ static int measure_model(const struct bench *b, struct bench_model *m, ees_error
         for (unsigned i = 0; i < m->n_configs; i++)
             CLI_TRY(run_rep(b, &m->configs[(i + round) % m->n_configs], round, err));
     }
+    if (b->o->load > 0)
+        CLI_TRY(bench_measure_load(b, m, err));
     finish(m);
     return 0;
 }
@@ -226,6 +233,7 @@ static void close_model(struct bench_model *m) {
         ees_engine_close(m->configs[i].engine);
         free(m->configs[i].reps);
         free(m->configs[i].latencies_ns);
+        free(m->configs[i].load.latencies_ns);
     }
     replay_close(&m->mix);
     ees_model_close(m->model);

@@ -12,6 +12,13 @@ struct bench_rep {
     double wall_s, fps, cpu_s;
 };
 
+/* Frames offered at a steady rate. */
+struct bench_load {
+    double offered_fps, answered_fps;
+    uint64_t *latencies_ns; /* of all repetitions, from the moment a frame was due; sorted by bench_measure_load() */
+    size_t n_latencies;
+};
+
 /* One way to run the model, in one engine that lives through all rounds. */
 struct bench_config {
     int kind;
@@ -27,6 +34,7 @@ struct bench_config {
     double measured_s;
     uint64_t n_by_exit[EES_MAX_EXITS + 1];
     ees_stats stats; /* since the engine was opened */
+    struct bench_load load;
 };
 
 /* All configurations of one model. */
@@ -36,6 +44,7 @@ struct bench_model {
     const ees_model_info *info;
     struct replay mix;
     double exit_share[EES_MAX_EXITS + 1]; /* measured when the model decides by itself */
+    bool mix_known;                       /* exit_share is set */
     ees_profile profile;
     struct bench_config configs[2 * BENCH_N_KINDS];
     unsigned n_configs;
@@ -51,6 +60,12 @@ struct bench {
     double load_before;
 };
 
+/* ---- bench_load.c ---- */
+
+/* Offer each configuration --load of what replicas can do with the same exits, rounds alternating as before. To call
+ * when the maximum is measured and the engines are open. */
+int bench_measure_load(const struct bench *b, struct bench_model *m, ees_error *err);
+
 /* ---- bench_report.c ---- */
 
 struct spread {
@@ -61,6 +76,8 @@ struct spread spread_of(const double *x, size_t n);
 
 /* fps of each round of `a` over that of `b` in the same round. */
 struct spread ratio_of(const struct bench_config *a, const struct bench_config *b, size_t n_rounds);
+
+struct spread bench_fps(const struct bench_config *c, size_t n_rounds);
 
 struct bench_config *bench_find(const struct bench_model *m, int kind, bool exits);
 

@@ -36,7 +36,7 @@ struct spread spread_of(const double *x, size_t n) {
                            .sd = n > 1 ? sqrt(squares / (double)(n - 1)) : 0};
 }
 
-static struct spread fps_of(const struct bench_config *c, size_t n) {
+struct spread bench_fps(const struct bench_config *c, size_t n) {
     double x[1000];
     for (size_t i = 0; i < n; i++)
         x[i] = c->reps[i].fps;
@@ -58,9 +58,17 @@ struct spread ratio_of(const struct bench_config *a, const struct bench_config *
 }
 
 /* Nearest rank: the smallest latency that `share` of the frames do not exceed. */
+static double rank_ms(const uint64_t *sorted_ns, size_t n, double share) {
+    size_t rank = (size_t)ceil(share * (double)n);
+    return (double)sorted_ns[rank > 0 ? rank - 1 : 0] * 1e-6;
+}
+
 static double latency_ms(const struct bench_config *c, double share) {
-    size_t rank = (size_t)ceil(share * (double)c->n_latencies);
-    return (double)c->latencies_ns[rank > 0 ? rank - 1 : 0] * 1e-6;
+    return rank_ms(c->latencies_ns, c->n_latencies, share);
+}
+
+static double load_ms(const struct bench_config *c, double share) {
+    return rank_ms(c->load.latencies_ns, c->load.n_latencies, share);
 }
 
 static const struct bench_config *reference(const struct bench_model *m) {
@@ -74,7 +82,7 @@ static const struct bench_config *same_without_exits(const struct bench_model *m
 static const struct bench_config *fastest(const struct bench_model *m, size_t n) {
     const struct bench_config *best = &m->configs[0];
     for (unsigned i = 1; i < m->n_configs; i++)
-        if (fps_of(&m->configs[i], n).median > fps_of(best, n).median)
+        if (bench_fps(&m->configs[i], n).median > bench_fps(best, n).median)
             best = &m->configs[i];
     return best;
 }
@@ -83,10 +91,25 @@ static const struct bench_config *fastest(const struct bench_model *m, size_t n)
 static double worst_spread(const struct bench_model *m, size_t n) {
     double worst = 0;
     for (unsigned i = 0; i < m->n_configs; i++) {
-        struct spread fps = fps_of(&m->configs[i], n);
+        struct spread fps = bench_fps(&m->configs[i], n);
         worst = fmax(worst, fps.sd / fps.median);
     }
     return worst;
+}
+
+/* ---- What was asked ------------------------------------------------------------------------------------ */
+
+static const char *hint_name(const struct options *o) { return o->hint == EES_HINT_LATENCY ? "latency" : "throughput"; }
+
+static const char *batch_name(const struct options *o) {
+    static char text[16];
+    snprintf(text, sizeof text, o->max_batch ? "%u" : "auto", o->max_batch);
+    return text;
+}
+
+static const char *take_name(const struct options *o) {
+    static const char *const names[] = {"deepest", "oldest", "upstream"};
+    return names[o->take];
 }
 
 /* ---- Markdown ------------------------------------------------------------------------------------------ */
@@ -101,6 +124,8 @@ static void print_machine(FILE *f, const struct bench *b) {
             governor[0] ? ", governor " : "", governor, b->load_before);
     fprintf(f, "input: %s, %zu frames in memory; %u rounds, configurations alternating\n", b->o->bench_input,
             b->n_frames, b->o->n_reps);
+    fprintf(f, "engine: hint %s, micro-batches %s, %s first%s\n", hint_name(b->o), batch_name(b->o), take_name(b->o),
+            b->o->no_replan ? ", plans stay" : "");
 }
 
 static void print_ratio(FILE *f, const struct bench_config *a, const struct bench_config *b, size_t n) {
@@ -113,7 +138,7 @@ static void print_ratio(FILE *f, const struct bench_config *a, const struct benc
 }
 
 static void print_row(FILE *f, const struct bench_model *m, const struct bench_config *c, size_t n) {
-    struct spread fps = fps_of(c, n);
+    struct spread fps = bench_fps(c, n);
     fprintf(f, "| %-16s | %8.2f | %8.2f | %8.2f | %6.2f | %7.2f | %7.2f | %7.2f | %7.2f | %6.2f |", c->name, fps.median,
             fps.min, fps.max, fps.sd, latency_ms(c, 0.5), latency_ms(c, 0.9), latency_ms(c, 0.99), latency_ms(c, 0.999),
             cpu_of(c, n).median);
@@ -134,6 +159,25 @@ static void print_details(FILE *f, const struct bench_model *m, const struct ben
     for (unsigned e = 0; e <= m->info->n_exits; e++)
         fprintf(f, " %llu", (unsigned long long)c->n_by_exit[e]);
     fputc('\n', f);
+}
+
+/* Overloaded: it could not answer as fast as frames were offered, and its latency says how long one measured. */
+static bool is_overloaded(const struct bench_config *c) { return c->load.answered_fps < 0.95 * c->load.offered_fps; }
+
+static void print_load_table(FILE *f, const struct bench *b, const struct bench_model *m) {
+    fprintf(
+        f,
+        "\nframes offered at %.0f %% of what replicas can do with the same exits; latency from the moment a frame is "
+        "due\n\n",
+        100 * b->o->load);
+    fprintf(f, "| configuration | offered fps | answered fps | p50 ms | p90 | p99 | p99.9 | p99 x replicas |\n"
+               "|---|---:|---:|---:|---:|---:|---:|---:|\n");
+    for (unsigned i = 0; i < m->n_configs; i++) {
+        const struct bench_config *c = &m->configs[i], *replicas = bench_find(m, BENCH_REPLICAS, c->exits);
+        fprintf(f, "| %-16s | %8.2f | %8.2f%s | %7.2f | %7.2f | %7.2f | %7.2f | %.3f |\n", c->name, c->load.offered_fps,
+                c->load.answered_fps, is_overloaded(c) ? " (overloaded)" : "", load_ms(c, 0.5), load_ms(c, 0.9),
+                load_ms(c, 0.99), load_ms(c, 0.999), load_ms(c, 0.99) / load_ms(replicas, 0.99));
+    }
 }
 
 static void print_unit_table(FILE *f, const struct bench_model *m) {
@@ -191,6 +235,8 @@ static void print_markdown(FILE *f, const struct bench *b) {
         fputc('\n', f);
         for (unsigned c = 0; c < m->n_configs; c++)
             print_details(f, m, &m->configs[c]);
+        if (b->o->load > 0)
+            print_load_table(f, b, m);
         if (b->o->unit_table)
             print_unit_table(f, m);
         fputc('\n', f);
@@ -201,23 +247,33 @@ static void print_markdown(FILE *f, const struct bench *b) {
 
 /* ---- CSV ----------------------------------------------------------------------------------------------- */
 
+static void print_csv_load(FILE *f, const struct bench *b, const struct bench_config *c) {
+    fprintf(f, ",%s,%s,%s", hint_name(b->o), batch_name(b->o), take_name(b->o));
+    if (b->o->load > 0)
+        fprintf(f, ",%.3f,%.3f,%.3f,%.3f,%.3f,%.3f\n", c->load.offered_fps, c->load.answered_fps, load_ms(c, 0.5),
+                load_ms(c, 0.9), load_ms(c, 0.99), load_ms(c, 0.999));
+    else
+        fprintf(f, ",,,,,,\n");
+}
+
 static void print_csv(FILE *f, const struct bench *b) {
     size_t n = b->o->n_reps;
     fprintf(
         f, "model,configuration,exits,plan,workers,slots,frames,rounds,fps_median,fps_min,fps_max,fps_sd,p50_ms,p90_ms,"
-           "p99_ms,p999_ms,cpu_s,ratio_replicas,ratio_no_exits\n");
+           "p99_ms,p999_ms,cpu_s,ratio_replicas,ratio_no_exits,hint,batch,take,load_offered_fps,load_answered_fps,"
+           "load_p50_ms,load_p90_ms,load_p99_ms,load_p999_ms\n");
     for (size_t i = 0; i < b->n_models; i++)
         for (unsigned k = 0; k < b->models[i].n_configs; k++) {
             const struct bench_model *m = &b->models[i];
             const struct bench_config *c = &m->configs[k], *plain = same_without_exits(m, c);
-            struct spread fps = fps_of(c, n);
+            struct spread fps = bench_fps(c, n);
             fprintf(f, "%s,%s,%d,\"%s\",%u,%u,%zu,%zu,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.3f,%.4f,",
                     m->info->name, c->name, c->exits, c->plan, c->stats.n_workers, c->stats.n_slots, c->n_frames, n,
                     fps.median, fps.min, fps.max, fps.sd, latency_ms(c, 0.5), latency_ms(c, 0.9), latency_ms(c, 0.99),
                     latency_ms(c, 0.999), cpu_of(c, n).median, ratio_of(c, reference(m), n).median);
             if (plain)
                 fprintf(f, "%.4f", ratio_of(c, plain, n).median);
-            fputc('\n', f);
+            print_csv_load(f, b, c);
         }
 }
 
@@ -242,10 +298,16 @@ static json_t *config_json(const struct bench_model *m, const struct bench_confi
         json_array_append_new(exits, json_integer((json_int_t)c->n_by_exit[e]));
     json_t *o = json_pack("{s:s, s:b, s:s, s:i, s:i, s:o, s:{s:f, s:f, s:f, s:f}, s:o, s:o, s:o, s:o, s:o}", "name",
                           c->name, "exits", (int)c->exits, "plan", c->plan, "slots", (int)c->stats.n_slots, "frames",
-                          (int)c->n_frames, "fps", spread_json(fps_of(c, n)), "latency_ms", "p50", latency_ms(c, 0.5),
-                          "p90", latency_ms(c, 0.9), "p99", latency_ms(c, 0.99), "p99.9", latency_ms(c, 0.999),
-                          "ratio_replicas", spread_json(ratio_of(c, reference(m), n)), "workers", busy, "queues",
-                          queues, "by_exit", exits, "reps", reps);
+                          (int)c->n_frames, "fps", spread_json(bench_fps(c, n)), "latency_ms", "p50",
+                          latency_ms(c, 0.5), "p90", latency_ms(c, 0.9), "p99", latency_ms(c, 0.99), "p99.9",
+                          latency_ms(c, 0.999), "ratio_replicas", spread_json(ratio_of(c, reference(m), n)), "workers",
+                          busy, "queues", queues, "by_exit", exits, "reps", reps);
+    if (c->load.n_latencies)
+        json_object_set_new(o, "load",
+                            json_pack("{s:f, s:f, s:b, s:{s:f, s:f, s:f, s:f}}", "offered_fps", c->load.offered_fps,
+                                      "answered_fps", c->load.answered_fps, "overloaded", (int)is_overloaded(c),
+                                      "latency_ms", "p50", load_ms(c, 0.5), "p90", load_ms(c, 0.9), "p99",
+                                      load_ms(c, 0.99), "p99.9", load_ms(c, 0.999)));
     if (same_without_exits(m, c))
         json_object_set_new(o, "ratio_no_exits", spread_json(ratio_of(c, same_without_exits(m, c), n)));
     return o;
@@ -288,11 +350,12 @@ static json_t *bench_json(const struct bench *b) {
     json_t *models = json_array();
     for (size_t i = 0; i < b->n_models; i++)
         json_array_append_new(models, model_json(b, &b->models[i]));
-    return json_pack("{s:i, s:s, s:s, s:s, s:i, s:i, s:s, s:f, s:s, s:i, s:i, s:f, s:o}", "v", 1, "version",
-                     ees_version(), "build", info, "cpu", cpu, "cores_allowed", (int)allowed_cores(), "cores_online",
-                     (int)online_cores(), "governor", governor, "load_before", b->load_before, "input",
+    return json_pack("{s:i, s:s, s:s, s:s, s:i, s:i, s:s, s:f, s:s, s:i, s:i, s:f, s:s, s:s, s:s, s:f, s:o}", "v", 1,
+                     "version", ees_version(), "build", info, "cpu", cpu, "cores_allowed", (int)allowed_cores(),
+                     "cores_online", (int)online_cores(), "governor", governor, "load_before", b->load_before, "input",
                      b->o->bench_input, "frames_in_memory", (int)b->n_frames, "rounds", (int)b->o->n_reps,
-                     "max_rss_mib", (double)max_rss_bytes() / (1 << 20), "models", models);
+                     "max_rss_mib", (double)max_rss_bytes() / (1 << 20), "hint", hint_name(b->o), "batch",
+                     batch_name(b->o), "take", take_name(b->o), "load", b->o->load, "models", models);
 }
 
 /* ---- Out ----------------------------------------------------------------------------------------------- */

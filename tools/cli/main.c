@@ -47,6 +47,7 @@ static void print_help(FILE *out) {
           "  eestream run video.avi --out results.jsonl     one JSON line a frame\n"
           "  eestream run frames/ --model DIR --summary s.json\n"
           "  ffmpeg -i cam.mp4 -f mjpeg - | eestream run -  from a pipe\n"
+          "  eestream run live:cam.avi --deadline-ms 50     a camera: late frames get an earlier exit\n"
           "  eestream bench --arch vit-s16 --workers 4      throughput against replicas\n"
           "  eestream plan --explain                        which cores run which blocks\n\n"
           "Verbs\n",
@@ -56,7 +57,8 @@ static void print_help(FILE *out) {
     fputs("  help     options of a verb: eestream help run\n\n"
           "Inputs\n"
           "  MJPEG in AVI, raw MJPEG, Y4M, JPEG, a folder or a glob of images, - for stdin, mp4 and mkv through\n"
-          "  libav; or a list file (.streams, .list, .txt) with one input a line.\n\n"
+          "  libav; or a list file (.streams, .list, .txt) with one input a line. live:INPUT comes by its time "
+          "stamps.\n\n"
           "Exit codes\n"
           "  0 done   1 internal   2 usage   3 source   4 model   5 output   6 damaged or dropped frames (--strict)\n"
           "  7 stalled   130 interrupted, after draining\n\n"

@@ -246,11 +246,13 @@ void options_fini(struct options *o) { free(o->inputs); }
 /* ---- Help ---------------------------------------------------------------------------------------------- */
 
 static void print_row(FILE *out, const struct option_row *row) {
-    char left[64];
+    char left[80];
     snprintf(left, sizeof left, "%s%c%s --%s%s%s", row->short_name ? "-" : " ", row->short_name ? row->short_name : ' ',
              row->short_name ? "," : " ", row->name, row->value ? " " : "", row->value ? row->value : "");
-    fprintf(out, "  %-28s %s%s%s%s\n", left, row->help, row->fallback ? " (default " : "",
-            row->fallback ? row->fallback : "", row->fallback ? ")" : "");
+    bool fits = strlen(left) < 28; /* else the text begins on a line of its own */
+    fprintf(out, "  %-28s%s", left, fits ? " " : "\n                               ");
+    fprintf(out, "%s%s%s%s\n", row->help, row->fallback ? " (default " : "", row->fallback ? row->fallback : "",
+            row->fallback ? ")" : "");
 }
 
 void options_print_help(FILE *out, enum verb_id verb) {

@@ -12,7 +12,6 @@
 
 #define MIN_SEQUENCE     1000u
 #define MAX_SEQUENCE     100000u
-#define WINDOW           64u
 #define MAX_REPLAY_BYTES ((size_t)1 << 30)
 
 /* splitmix64 (Steele, Lea, Flood 2014): one 64-bit state, full period. */
@@ -58,8 +57,8 @@ static int fill_sequence(struct replay *r, unsigned n_exits, size_t n, ees_error
         used[e]++;
     }
     uint64_t state = 1;
-    for (size_t at = 0; at < r->n; at += WINDOW)
-        shuffle(r->exits + at, r->n - at < WINDOW ? r->n - at : WINDOW, &state);
+    for (size_t at = 0; at < r->n; at += REPLAY_WINDOW)
+        shuffle(r->exits + at, r->n - at < REPLAY_WINDOW ? r->n - at : REPLAY_WINDOW, &state);
     return 0;
 }
 

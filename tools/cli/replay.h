@@ -5,6 +5,8 @@
 
 #include "eestream/eestream.h"
 
+#define REPLAY_WINDOW 64u /* frames that hold the mix as closely as whole frames allow */
+
 struct replay {
     uint8_t *exits; /* 0 .. n_exits; NULL: none */
     size_t n;

@@ -132,10 +132,10 @@ static int open_model(struct run *r, ees_error *err) {
 
 /* Costs from the cache, where the engine would measure them. @return NULL: not needed, or the engine knows what to do
  * without (a sample frame that the model refuses) */
-static const ees_profile *find_profile(const struct run *r, ees_profile *profile) {
+static const ees_profile *find_profile(const struct run *r, const char *plan, ees_profile *profile) {
     const struct options *o = r->o;
     ees_error ignored = {0};
-    bool needed = strcmp(o->plan, "auto") == 0 && o->n_workers != 1 && !o->no_profile_cache;
+    bool needed = strcmp(plan, "auto") == 0 && o->n_workers != 1 && !o->no_profile_cache;
     return needed && profile_get(o, r->model, NULL, profile, &ignored) == 0 ? profile : NULL;
 }
 
@@ -147,8 +147,9 @@ static int open_engine(struct run *r, ees_error *err) {
     e.n_workers = o->n_workers;
     e.n_slots = o->n_slots;
     e.pin = !o->no_pin;
-    e.plan = o->plan;
-    e.profile = find_profile(r, &profile);
+    /* interrupted while the first input was being opened: no frame will come that costs need measuring for */
+    e.plan = stream_was_interrupted(&r->stream) ? "replicas" : o->plan;
+    e.profile = find_profile(r, e.plan, &profile);
     e.policy = r->policy;
     e.policy.replay = r->replay.exits;
     e.policy.n_replay = r->replay.n;
@@ -249,7 +250,7 @@ static _Noreturn void leave_stalled(struct run *r, const ees_error *stall) {
     static char table[1 << 16];
     ees_error ignored = {0};
     ees_sink_flush(r->sink, &ignored);
-    trace_file_finish(r->trace, true, &ignored);
+    trace_file_finish(r->trace, &ignored);
     metrics_write(&r->metrics, &ignored);
     progress_close(&r->progress, r->engine, ees_model_get_info(r->model)->n_exits);
     summary_finish(&r->summary, r->engine, NULL);
@@ -270,7 +271,7 @@ static void stream_all(struct run *r, ees_error *err) {
         leave_stalled(r, err);
     ees_sink_close(r->sink, err);
     r->sink = NULL;
-    trace_file_finish(r->trace, false, err);
+    trace_file_finish(r->trace, err);
     metrics_write(&r->metrics, err);
     progress_close(&r->progress, r->engine, ees_model_get_info(r->model)->n_exits);
     summary_finish(&r->summary, r->engine, &r->stream);

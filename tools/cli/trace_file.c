@@ -22,7 +22,6 @@ enum {
     BUFFER_BYTES = 1 << 18,
     EVENT_BYTES = 1024, /* more than one event's text */
     MAX_ROUNDS = 64,    /* of TAKEN events a drain: a slow disk must not keep the answers */
-    SETTLE_MS = 2000,   /* wait for workers to tell their last visit */
     DRAIN_NS = 20000000,
     FLUSH_NS = 1000000000, /* what a killed process may lose */
 };
@@ -48,7 +47,7 @@ struct trace_file {
     ees_engine *engine;
     unsigned n_workers, n_units, n_groups;
     struct open_visit *open;
-    uint64_t n_events, n_visited, n_lost; /* visited: frames in visits */
+    uint64_t n_events, n_lost;
     ees_stats stats;
     ees_trace_event taken[TAKEN];
 };
@@ -174,7 +173,6 @@ static int write_visit(struct trace_file *t, const ees_trace_event *e, ees_error
     for (; i < open->n; i++)
         CLI_TRY(write_unit(t, &open->units[i], err));
     open->n = 0;
-    t->n_visited += e->n_batch;
     return 0;
 }
 
@@ -336,32 +334,21 @@ int trace_file_drain(struct trace_file *t, ees_error *err) {
     return flush(t, err);
 }
 
-/* The last answer is out before its worker has told the visit. Frames in visits tell whether all are here. */
-static bool all_told(struct trace_file *t) {
-    uint64_t n_runs = 0;
+/* A worker tells its visit before the last answer of it is out: who has pulled all answers finds all visits here. */
+static int write_rest(struct trace_file *t, ees_error *err) {
+    CLI_TRY(take_all(t, err));
     ees_engine_get_stats(t->engine, &t->stats);
     t->n_lost = t->stats.n_trace_lost;
-    for (unsigned w = 0; w < t->n_workers; w++)
-        n_runs += t->stats.workers[w].n_runs;
-    return t->n_visited >= n_runs || t->n_lost > 0;
-}
-
-static int write_rest(struct trace_file *t, bool stalled, ees_error *err) {
-    CLI_TRY(take_all(t, err));
-    for (int ms = 0; !all_told(t) && !stalled && ms < SETTLE_MS; ms++) {
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-        CLI_TRY(take_all(t, err));
-    }
     for (unsigned w = 0; w < t->n_workers; w++)
         for (unsigned i = 0; i < t->open[w].n; i++)
             CLI_TRY(write_unit(t, &t->open[w].units[i], err));
     return 0;
 }
 
-int trace_file_finish(struct trace_file *t, bool stalled, ees_error *err) {
+int trace_file_finish(struct trace_file *t, ees_error *err) {
     if (!t)
         return 0;
-    CLI_TRY(write_rest(t, stalled, err));
+    CLI_TRY(write_rest(t, err));
     if (!t->is_regular)
         t->used += put_tail(t, t->buffer + t->used, EVENT_BYTES);
     CLI_TRY(flush(t, err));

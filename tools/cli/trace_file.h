@@ -28,9 +28,8 @@ int trace_file_start(struct trace_file *t, const ees_model *model, ees_engine *e
  * @return 0; EES_EOUTPUT */
 int trace_file_drain(struct trace_file *t, ees_error *err);
 
-/* The rest, and the end of the file. @param stalled  do not wait for workers to come to an end
- * @return 0; EES_EOUTPUT */
-int trace_file_finish(struct trace_file *t, bool stalled, ees_error *err);
+/* The rest, and the end of the file. @return 0; EES_EOUTPUT */
+int trace_file_finish(struct trace_file *t, ees_error *err);
 
 uint64_t trace_file_events(const struct trace_file *t);
 
