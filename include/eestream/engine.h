@@ -47,7 +47,7 @@ enum ees_hint {
     EES_HINT_LATENCY,        /**< join a busy worker inside a block; no micro-batches */
 };
 
-/** Which frame a worker takes when its own group has none. docs/measurements.md has the experiment behind the default. */
+/** Which frame a worker takes when its own group has none. docs/experiments.md has the data behind the default. */
 enum ees_take { EES_TAKE_DEEPEST = 0, EES_TAKE_OLDEST, EES_TAKE_UPSTREAM };
 
 typedef struct ees_stream_options {

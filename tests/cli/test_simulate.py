@@ -65,8 +65,9 @@ def test_fps_is_work_by_cores(simulate):
         data = simulate("--cores", cores, "--exit-share", MIX, "--plan", "replicas")
         assert data["fps"] == pytest.approx(cores * 100 / blocks, rel=0.005)
         assert data["busy_share"] > 0.995
-    full = simulate("--cores", 1, "--exit-share", "0,0,0,0,0,0,0,0,1", "--frames", 50)
-    assert full["fps"] == pytest.approx(100 / 12) and full["frames"] == 50
+    for how in (["--exit-share", "0,0,0,0,0,0,0,0,1"], ["--full-depth"]):
+        full = simulate("--cores", 1, "--frames", 50, *how)
+        assert full["fps"] == pytest.approx(100 / 12) and full["frames"] == 50
 
 
 def test_classic_pipeline_waits_for_its_slowest_stage(simulate):
@@ -146,6 +147,7 @@ def test_compare(profile):
     (["--simulate", "--cores", "wide=4"], "wide"),
     (["--simulate", "--exit-share", "1,2,3"], "needs 9"),
     (["--simulate", "--log", "gone.jsonl"], "gone.jsonl"),
+    (["--simulate", "--full-depth", "--exit-share", MIX], "--full-depth"),
     (["--simulate", "--profile", "gone.json"], "gone.json"),
     (["--simulate", "--cores", "2", "--plan", "equal:3"], "equal:3"),
     (["--simulate", "--cores", "2", "--workers", "3"], "3 workers"),

@@ -30,7 +30,7 @@ const struct option_row option_table[] = {
      .target = AT(thresholds), .value = "X[,X...]", .max = EES_MAX_EXITS, .help = "one for all exits, or one per exit"},
     {.name = "patience", .verbs = VERB_RUN | VERB_BENCH | VERB_INSPECT, .kind = OPTION_COUNT, .target = AT(patience),
      .value = "N", .min = 1, .max = EES_MAX_EXITS, .help = "exits in a row that must agree"},
-    {.name = "full-depth", .verbs = VERB_RUN, .kind = OPTION_FLAG, .target = AT(full_depth),
+    {.name = "full-depth", .verbs = VERB_RUN | VERB_PLAN, .kind = OPTION_FLAG, .target = AT(full_depth),
      .help = "no early exits (as --policy none)"},
     {.name = "replay-exits", .verbs = VERB_RUN | VERB_BENCH | VERB_PLAN, .kind = OPTION_TEXT,
      .target = AT(replay_path), .value = "FILE",
