@@ -1,28 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The parts of config.json that several families share: sizes, labels, exits, thresholds. Bounds here are what keeps
- * the rest of the loader free of overflow checks: the largest product, tokens x MLP width x 4, stays below 2^40. */
-#include "stages/config.h"
+/* The parts of config.json that several families share: labels, exits, thresholds. */
+#include "stages/family.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "eestream/plan.h"
 #include "stages/policies/policy.h"
 #include "stages/stage_list.h"
-
-_Static_assert(sizeof(size_t) == 8, "sizes of models are computed in 64 bits");
-
-enum {
-    MAX_IMAGE = 8192,
-    MAX_TOKENS = 1 << 16,
-    MAX_CHANNELS = 1 << 14,
-    MAX_BLOCKS = 96,
-    MAX_CLASSES = 1 << 20,
-};
-/* ingest and embed, two halves a block, every exit, final. */
-_Static_assert(2 + 2 * MAX_BLOCKS + EES_MAX_EXITS + 1 <= EES_MAX_UNITS, "a chain fits the planner");
 
 void ees__config_fini(struct ees__config *config) {
     for (size_t i = 0; config->labels && i < config->dims.n_classes; i++)
@@ -31,55 +17,11 @@ void ees__config_fini(struct ees__config *config) {
     config->labels = NULL;
 }
 
-int ees__config_check_architecture(const struct ees__json *json, const char *name, ees_error *err) {
-    const json_t *list = ees__json_get(json, "architectures");
-    if (!list)
-        return 0;
-    const char *first = json_string_value(json_array_get(list, 0));
-    if (!first || strcmp(first, name) != 0)
-        return EES_JSON_REFUSE(json, "architectures", list, err, "[\"%s\"]", name);
-    return 0;
-}
-
-/* One side, or [height, width]. */
-static int read_image_size(const struct ees__json *json, struct ees__dims *d, ees_error *err) {
-    const json_t *value = ees__json_get(json, "image_size");
-    if (!json_is_array(value)) {
-        EES_TRY(ees__json_size(json, "image_size", 1, MAX_IMAGE, 224, &d->image_h, err));
-        d->image_w = d->image_h;
-        return 0;
-    }
-    json_int_t h = json_integer_value(json_array_get(value, 0)), w = json_integer_value(json_array_get(value, 1));
-    if (json_array_size(value) != 2 || h < 1 || h > MAX_IMAGE || w < 1 || w > MAX_IMAGE)
-        return EES_JSON_REFUSE(json, "image_size", value, err, "one side or [height, width], each from 1 to %d",
-                               MAX_IMAGE);
-    d->image_h = (size_t)h;
-    d->image_w = (size_t)w;
-    return 0;
-}
-
-static int read_grid(const struct ees__json *json, struct ees__dims *d, ees_error *err) {
-    EES_TRY(read_image_size(json, d, err));
-    EES_TRY(ees__json_size(json, "patch_size", 1, MAX_IMAGE, 16, &d->patch, err));
-    if (d->image_h % d->patch || d->image_w % d->patch)
-        return EES_JSON_REFUSE(json, "patch_size", ees__json_get(json, "patch_size"), err,
-                               "a divisor of 'image_size' (%zu x %zu)", d->image_h, d->image_w);
-    d->grid_h = d->image_h / d->patch;
-    d->grid_w = d->image_w / d->patch;
-    d->n_patches = d->grid_h * d->grid_w;
-    d->n_special = 1;
-    d->n_tokens = d->n_special + d->n_patches;
-    if (d->n_tokens > MAX_TOKENS)
-        return EES_JSON_REFUSE(json, "image_size", ees__json_get(json, "image_size"), err,
-                               "at most %d tokens, these are %zu", MAX_TOKENS, d->n_tokens);
-    return 0;
-}
-
-static int check_activation(const struct ees__json *json, ees_error *err) {
-    const char *name;
-    EES_TRY(ees__json_text(json, "hidden_act", "gelu", &name, err));
-    if (strcmp(name, "gelu") != 0)
-        return EES_JSON_REFUSE(json, "hidden_act", ees__json_get(json, "hidden_act"), err, "\"gelu\"");
+int ees__config_check_architecture(const struct ees__source *source, ees_error *err) {
+    const json_t *list = ees__json_get(source->json, "architectures");
+    const char *name = source->family->architecture, *first = json_string_value(json_array_get(list, 0));
+    if (list && (!first || strcmp(first, name) != 0))
+        return EES_JSON_REFUSE(source->json, "architectures", list, err, "[\"%s\"]", name);
     return 0;
 }
 
@@ -107,39 +49,21 @@ static int read_label_map(const struct ees__json *json, json_t *map, struct ees_
     return 0;
 }
 
-static int read_labels(const struct ees__json *json, struct ees__config *config, ees_error *err) {
+int ees__config_read_labels(const struct ees__json *json, struct ees__config *config, ees_error *err) {
     struct ees__dims *d = &config->dims;
-    EES_TRY(ees__json_size(json, "num_labels", 1, MAX_CLASSES, 0, &d->n_classes, err));
+    EES_TRY(ees__json_size(json, "num_labels", 1, EES__MAX_CLASSES, 0, &d->n_classes, err));
     json_t *map = ees__json_get(json, "id2label");
     if (!map) {
         d->n_classes = d->n_classes ? d->n_classes : 2; /* Hugging Face leaves two labels out */
         return 0;
     }
     size_t n = json_object_size(map);
-    if (!json_is_object(map) || n < 1 || n > MAX_CLASSES)
-        return EES_JSON_REFUSE(json, "id2label", map, err, "an object of 1 to %d labels", MAX_CLASSES);
+    if (!json_is_object(map) || n < 1 || n > EES__MAX_CLASSES)
+        return EES_JSON_REFUSE(json, "id2label", map, err, "an object of 1 to %d labels", EES__MAX_CLASSES);
     if (d->n_classes && d->n_classes != n)
         return EES_JSON_REFUSE(json, "num_labels", ees__json_get(json, "num_labels"), err, "the %zu of 'id2label'", n);
     d->n_classes = n;
     return read_label_map(json, map, config, err);
-}
-
-int ees__config_read_vit(const struct ees__json *json, struct ees__config *config, ees_error *err) {
-    struct ees__dims *d = &config->dims;
-    size_t n_colours;
-    EES_TRY(read_grid(json, d, err));
-    EES_TRY(ees__json_size(json, "num_channels", 3, 3, 3, &n_colours, err));
-    EES_TRY(ees__json_size(json, "hidden_size", 1, MAX_CHANNELS, 768, &d->n_channels, err));
-    EES_TRY(ees__json_size(json, "num_attention_heads", 1, MAX_CHANNELS, 12, &d->n_heads, err));
-    if (d->n_channels % d->n_heads)
-        return EES_JSON_REFUSE(json, "hidden_size", ees__json_get(json, "hidden_size"), err,
-                               "a multiple of 'num_attention_heads' (%zu)", d->n_heads);
-    EES_TRY(ees__json_size(json, "intermediate_size", 1, 4 * MAX_CHANNELS, 3072, &d->mlp_width, err));
-    EES_TRY(ees__json_size(json, "num_hidden_layers", 1, MAX_BLOCKS, 12, &d->n_blocks, err));
-    EES_TRY(ees__json_bool(json, "qkv_bias", true, &d->qkv_bias, err));
-    EES_TRY(ees__json_real(json, "layer_norm_eps", 0.0, 1.0, 1e-12, &d->norm_eps, err));
-    EES_TRY(check_activation(json, err));
-    return read_labels(json, config, err);
 }
 
 /* ---- exits ---------------------------------------------------------------------------------------------- */

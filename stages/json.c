@@ -152,3 +152,14 @@ int ees__json_text(const struct ees__json *json, const char *key, const char *fa
     *out = value ? json_string_value(value) : fallback;
     return 0;
 }
+
+int ees__json_rgb(const struct ees__json *json, const char *key, double low, double out[3], ees_error *err) {
+    const json_t *list = ees__json_get(json, key);
+    for (size_t c = 0; list && c < 3; c++) {
+        const json_t *x = json_array_get(list, c);
+        out[c] = json_number_value(x);
+        if (json_array_size(list) != 3 || !json_is_number(x) || !(out[c] >= low && out[c] <= 1e6))
+            return EES_JSON_REFUSE(json, key, list, err, "three numbers from %g to 1e6", low);
+    }
+    return 0;
+}

@@ -36,6 +36,9 @@ int ees__json_bool(const struct ees__json *json, const char *key, bool fallback,
 int ees__json_text(const struct ees__json *json, const char *key, const char *fallback, const char **out,
                    ees_error *err);
 
+/* Three numbers, each from `low` to 1e6; out is unchanged when the key is absent. */
+int ees__json_rgb(const struct ees__json *json, const char *key, double low, double out[3], ees_error *err);
+
 /* Report "FILE: 'key' is VALUE, expected ...". @return EES_EMODEL */
 __attribute__((format(printf, 6, 7))) int ees__json_refuse(const struct ees__json *json, const char *where,
                                                            const char *key, const json_t *value, ees_error *err,

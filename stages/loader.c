@@ -48,18 +48,76 @@ int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bi
     return 0;
 }
 
-int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
-                     const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err) {
+/* Rows of w (n, k) and of the bias times the factors. */
+static int scale_rows(struct ees__loader *loader, const char *prefix, const char *factors, size_t n, size_t k, float *w,
+                      float *bias, ees_error *err) {
+    float *factor = NULL;
+    EES_TRY(ees__load_tensor(loader, prefix, factors, EES_SHAPE(n), &factor, err));
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < k; j++)
+            w[i * k + j] *= factor[i];
+        if (bias)
+            bias[i] *= factor[i];
+    }
+    ees__free(factor);
+    return 0;
+}
+
+int ees__load_scaled_linear(struct ees__loader *loader, const char *prefix, const char *leaf, const char *factors,
+                            const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out,
+                            ees_error *err) {
     char name[64];
     float *w = NULL, *bias = NULL;
-    size_t n = shape->dim[0];
+    size_t n = shape->dim[0], k = ees__tensor_elements(shape) / n;
     snprintf(name, sizeof name, "%s.weight", leaf);
     int rc = ees__stage_tensor(loader, prefix, name, shape, &w, err);
     snprintf(name, sizeof name, "%s.bias", leaf);
     if (rc == 0 && has_bias)
         rc = ees__load_tensor(loader, prefix, name, EES_SHAPE(n), &bias, err);
+    if (rc == 0 && factors)
+        rc = scale_rows(loader, prefix, factors, n, k, w, bias, err);
     if (rc == 0)
-        rc = ees__pack_linear(loader, w, bias, n, ees__tensor_elements(shape) / n, out, err);
+        rc = ees__pack_linear(loader, w, bias, n, k, out, err);
+    ees__free(bias);
+    return rc;
+}
+
+int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
+                     const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err) {
+    return ees__load_scaled_linear(loader, prefix, leaf, NULL, shape, has_bias, out, err);
+}
+
+/* Half of a classifier into its columns of w (K, 2c), and onto the bias. */
+static int load_half(struct ees__loader *loader, const char *prefix, const char *leaf, size_t c, float *w, float *bias,
+                     ees_error *err) {
+    size_t k = loader->dims->n_classes;
+    char name[64];
+    float *half;
+    snprintf(name, sizeof name, "%s.weight", leaf);
+    EES_TRY(ees__stage_tensor(loader, prefix, name, EES_SHAPE(k, c), &half, err));
+    for (size_t i = 0; i < k; i++)
+        for (size_t j = 0; j < c; j++)
+            w[i * 2 * c + j] = half[i * c + j] / 2.0f;
+    snprintf(name, sizeof name, "%s.bias", leaf);
+    EES_TRY(ees__stage_tensor(loader, prefix, name, EES_SHAPE(k), &half, err));
+    for (size_t i = 0; i < k; i++)
+        bias[i] += half[i] / 2.0f;
+    return 0;
+}
+
+int ees__load_classifier(struct ees__loader *loader, const char *prefix, size_t n_inputs, struct ees__linear *out,
+                         ees_error *err) {
+    size_t k = loader->dims->n_classes, c = n_inputs;
+    if (!ees__is_distilled(loader->dims))
+        return ees__load_linear(loader, prefix, "head.cls", EES_SHAPE(k, c), true, out, err);
+    float *w = ees__calloc_aligned(2 * k * c, sizeof *w), *bias = ees__calloc_aligned(k, sizeof *bias);
+    int rc = w && bias ? load_half(loader, prefix, "head.cls", c, w, bias, err)
+                       : EES_FAIL(err, EES_ENOMEM, "no memory for %s.head", prefix);
+    if (rc == 0)
+        rc = load_half(loader, prefix, "head.dist", c, w + c, bias, err);
+    if (rc == 0)
+        rc = ees__pack_linear(loader, w, bias, k, 2 * c, out, err);
+    ees__free(w);
     ees__free(bias);
     return rc;
 }

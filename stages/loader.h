@@ -43,6 +43,17 @@ int ees__stage_tensor(struct ees__loader *loader, const char *prefix, const char
 int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
                      const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err);
 
+/* The same with a factor an output, tensor `factors` (n,), folded into weight and bias (layer scale, spec 1.3). NULL:
+ * none. */
+int ees__load_scaled_linear(struct ees__loader *loader, const char *prefix, const char *leaf, const char *factors,
+                            const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out,
+                            ees_error *err);
+
+/* The classifier of `prefix`: "head.cls" on rows of n_inputs; of a distilled model the mean of it and "head.dist",
+ * which is one matrix on rows [class ; distillation] twice as long. */
+int ees__load_classifier(struct ees__loader *loader, const char *prefix, size_t n_inputs, struct ees__linear *out,
+                         ees_error *err);
+
 /* Pack a matrix that is in memory already. */
 int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,
                      struct ees__linear *out, ees_error *err);

@@ -26,6 +26,10 @@ int ees__model_check_options(const ees_model_options *given, ees_model_options *
         out->max_pixels = default_pixels;
     if (out->decode != EES_DECODE_EXACT && out->decode != EES_DECODE_FAST)
         return EES_FAIL(err, EES_EINVAL, "decode mode %d is unknown", (int)out->decode);
+    unsigned h = out->image_height_px, w = out->image_width_px;
+    if ((h == 0) != (w == 0) || h > EES__MAX_IMAGE || w > EES__MAX_IMAGE)
+        return EES_FAIL(err, EES_EINVAL, "an input of %u x %u pixels is asked for, expected sides up to %d, or 0 x 0",
+                        h, w, EES__MAX_IMAGE);
     return 0;
 }
 
@@ -92,21 +96,40 @@ static int build(struct ees_model *model, struct ees__config *config, struct ees
     return weights->check_rest ? weights->check_rest(weights, err) : 0;
 }
 
-static int read_config(const struct ees__json *json, const struct ees__json *preproc, struct ees__config *config,
-                       ees_error *err) {
-    EES_TRY(config->family->read_config(json, config, err));
-    return config->family->read_preproc(preproc, config, err);
+/* What the caller asks for, else what the processor makes where the family goes by it, else the training's. */
+static int choose_input(const struct ees__source *source, const struct ees__processor *processor,
+                        const ees_model_options *options, struct ees__config *config, ees_error *err) {
+    const struct ees__dims *d = &config->dims;
+    size_t h = options->image_height_px, w = options->image_width_px, side = config->preproc_rule.default_side_px;
+    if (h)
+        return ees__config_set_input(source->json, h, w, true, config, err);
+    if (side && ees__processor_input(processor, &h, &w))
+        return ees__config_set_input(source->json, h, w, false, config, err);
+    bool smaller = side >= d->patch && (d->image_h > side || d->image_w > side);
+    side -= side % d->patch;
+    return ees__config_set_input(source->json, smaller ? side : d->image_h, smaller ? side : d->image_w, false, config,
+                                 err);
 }
 
-int ees__model_build(const char *name, const struct ees__json *json, const struct ees__json *preproc,
-                     const struct ees__family *family, struct ees__weights *weights, const ees_model_options *options,
-                     ees_model **out, ees_error *err) {
-    struct ees__config config = {.family = family};
+static int read_config(const struct ees__source *source, const struct ees__json *preproc,
+                       const ees_model_options *options, struct ees__config *config, ees_error *err) {
+    struct ees__processor processor;
+    config->preproc_rule = config->family->preproc;
+    EES_TRY(config->family->read_config(source, config, err));
+    EES_TRY(ees__config_find_table(source, config, err));
+    EES_TRY(ees__processor_read(preproc, &config->preproc_rule, &processor, err));
+    EES_TRY(choose_input(source, &processor, options, config, err));
+    return ees__preproc_fill(preproc, &processor, options->image_height_px != 0, config, err);
+}
+
+int ees__model_build(const char *name, const struct ees__source *source, const struct ees__json *preproc,
+                     struct ees__weights *weights, const ees_model_options *options, ees_model **out, ees_error *err) {
+    struct ees__config config = {.family = source->family};
     struct ees_model *model = NULL;
     ees_error local = {0};
     err = err ? err : &local;
     const struct ees__kernels *kernels = ees__kernels_get(options->kernels, err);
-    int rc = kernels ? read_config(json, preproc, &config, err) : err->code;
+    int rc = kernels ? read_config(source, preproc, options, &config, err) : err->code;
     if (rc == 0 && !(model = ees__calloc_aligned(1, sizeof *model)))
         rc = EES_FAIL(err, EES_ENOMEM, "no memory for model %s", name);
     if (rc == 0) {
@@ -117,6 +140,7 @@ int ees__model_build(const char *name, const struct ees__json *json, const struc
         model->options.kernels = kernels->name;
         model->preproc = config.preproc;
         fill_info(model, &config);
+        weights->exits = model->exits;
         rc = build(model, &config, weights, err);
     }
     ees__config_fini(&config);

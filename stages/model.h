@@ -8,6 +8,7 @@
 #include "stages/op.h"
 #include "stages/stage.h"
 
+struct ees__source;
 struct ees__weights;
 
 struct ees__unit {
@@ -45,9 +46,8 @@ void ees__unit_compute(const ees_model *model, const struct ees__unit *unit, str
 /* Options with the defaults filled in; `given` may be NULL. @return 0; EES_EINVAL */
 int ees__model_check_options(const ees_model_options *given, ees_model_options *out, ees_error *err);
 
-/* A model from a parsed config and weights; both stay the caller's. `preproc` may be NULL. */
-int ees__model_build(const char *name, const struct ees__json *config, const struct ees__json *preproc,
-                     const struct ees__family *family, struct ees__weights *weights, const ees_model_options *options,
-                     ees_model **out, ees_error *err);
+/* A model from a parsed config and weights; all stay the caller's. `preproc` may be NULL. */
+int ees__model_build(const char *name, const struct ees__source *source, const struct ees__json *preproc,
+                     struct ees__weights *weights, const ees_model_options *options, ees_model **out, ees_error *err);
 
 #endif

@@ -28,12 +28,12 @@ static void close_sources(struct sources *s) {
 
 static int build_from_sources(const char *name, const struct sources *s, const ees_model_options *options,
                               ees_model **out, ees_error *err) {
-    const struct ees__family *family;
+    struct ees__source source = {.json = &s->config, .tensors = s->tensors};
     struct ees__weights *weights;
-    EES_TRY(ees__family_find(&s->config, s->tensors, &family, err));
-    EES_TRY(ees__weights_open_file(s->tensors_name, s->tensors, family, options->allow_nonfinite, &weights, err));
-    int rc =
-        ees__model_build(name, &s->config, s->preproc.root ? &s->preproc : NULL, family, weights, options, out, err);
+    EES_TRY(ees__family_find(&s->config, s->tensors, &source.family, err));
+    EES_TRY(
+        ees__weights_open_file(s->tensors_name, s->tensors, source.family, options->allow_nonfinite, &weights, err));
+    int rc = ees__model_build(name, &source, s->preproc.root ? &s->preproc : NULL, weights, options, out, err);
     weights->close(weights);
     return rc;
 }

@@ -56,9 +56,12 @@ int ees_model_open_random(const char *name, uint64_t seed, const ees_model_optio
     int rc = write_config(arch, plain, &config, err);
     if (rc == 0)
         rc = ees__weights_open_random(seed, &weights, err);
+    const struct ees__source source = {
+        .family = ees__family_by_name(plain ? "hf-vit" : "lgvit-vit"),
+        .json = &config,
+    };
     if (rc == 0)
-        rc = ees__model_build(name, &config, NULL, ees__family_by_name(plain ? "hf-vit" : "lgvit-vit"), weights,
-                              &filled, out, err);
+        rc = ees__model_build(name, &source, NULL, weights, &filled, out, err);
     if (weights)
         weights->close(weights);
     ees__json_close(&config);

@@ -23,16 +23,44 @@
 
 struct ees__loader;
 
+/* What the final classifier reads (spec 1.1, 1.2, 1.3). LN is the last LayerNorm. */
+enum ees__pool {
+    EES__POOL_CLASS,      /* LN(class token) */
+    EES__POOL_CLASS_DIST, /* the mean of two classifiers, of LN(class token) and of LN(distillation token) */
+    EES__POOL_CLASS_MEAN, /* [LN(class token) ; mean of LN(patches)] */
+    EES__POOL_NORM_MEAN,  /* mean of LN(patches) */
+    EES__POOL_MEAN_NORM,  /* LN(mean of patches), the LN named "fc_norm" */
+};
+
+/* How a position table of another grid is resampled: stages/resample_table.h. */
+enum ees__table_filter {
+    EES__TABLE_CUBIC,           /* to the new size; Keys' cubic, a -0.75, 4 taps */
+    EES__TABLE_CUBIC_SCALED,    /* the same by the factor (new + 0.1) / old */
+    EES__TABLE_CUBIC_ANTIALIAS, /* a -0.5, wider when the table shrinks */
+    EES__TABLE_CUBIC_CORNERS,   /* a -0.75, the corners of both grids coincide */
+};
+
 /* Sizes of a ViT, checked and bounded by stages/config.c so that no product of two or three of them overflows. */
 struct ees__dims {
     size_t image_h, image_w, patch;
     size_t grid_h, grid_w;
-    size_t n_special; /* tokens in front of the patches: 1, the class token */
+    bool has_dist;      /* the second token is the distillation token */
+    size_t n_registers; /* tokens between those and the patches, without a position */
+    size_t n_special;   /* tokens in front of the patches: 1, the class token, and the two above */
     size_t n_patches, n_tokens;
     size_t n_channels, n_heads, mlp_width, n_blocks, n_classes;
     bool qkv_bias;
+    bool layer_scale; /* a factor a channel on what each half of a block adds */
+    bool swiglu;      /* the MLP is gated: W3 (silu(a) b), [a;b] = W12 x, mlp_width wide */
     double norm_eps;
+    enum ees__pool pool;
+    /* The position table as it is stored: a grid behind as many rows of special tokens. */
+    size_t table_h, table_w, table_special;
+    enum ees__table_filter table_filter;
 };
+
+/* Two classifiers, of the class and of the distillation token, answer with their mean (DeiT; spec 1.2, 5.1). */
+static inline bool ees__is_distilled(const struct ees__dims *d) { return d->pool == EES__POOL_CLASS_DIST; }
 
 /* What one worker owns. */
 struct ees__lane {

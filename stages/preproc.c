@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* preprocessor_config.json of Hugging Face (spec 2.1): how a picture becomes the model's input. What the file says and
- * this engine does not do is refused: a wrong resize costs accuracy silently. */
+/* How a picture becomes the model's input (spec 2.1): by preprocessor_config.json, or by the family's rule. What the
+ * file says and this engine does not do is refused: a wrong resize costs accuracy silently. */
 #include <string.h>
 
 #include "stages/config.h"
 
 enum { MAX_SIDE = 1 << 14, PIL_BILINEAR = 2, PIL_BICUBIC = 3 };
-
-const double ees__imagenet_mean[3] = {0.485, 0.456, 0.406}, ees__imagenet_std[3] = {0.229, 0.224, 0.225};
 
 /* {"height", "width"}, {"shortest_edge"} (w = 0) or a bare number. */
 static int read_extent(const struct ees__json *json, const char *key, unsigned *h, unsigned *w, ees_error *err) {
@@ -43,18 +41,6 @@ static int read_filter(const struct ees__json *json, enum ees__filter *out, ees_
     return 0;
 }
 
-static int read_rgb(const struct ees__json *json, const char *key, double low, double fallback, double out[3],
-                    ees_error *err) {
-    const json_t *list = ees__json_get(json, key);
-    for (size_t c = 0; c < 3; c++) {
-        const json_t *x = json_array_get(list, c);
-        out[c] = list ? json_number_value(x) : fallback;
-        if (list && (json_array_size(list) != 3 || !json_is_number(x) || !(out[c] >= low && out[c] <= 1e6)))
-            return EES_JSON_REFUSE(json, key, list, err, "three numbers from %g to 1e6", low);
-    }
-    return 0;
-}
-
 static int read_values(const struct ees__json *json, struct ees__preproc *out, ees_error *err) {
     bool rescale, normalize;
     EES_TRY(ees__json_bool(json, "do_rescale", true, &rescale, err));
@@ -62,8 +48,10 @@ static int read_values(const struct ees__json *json, struct ees__preproc *out, e
     if (!rescale)
         out->rescale = 1.0;
     EES_TRY(ees__json_bool(json, "do_normalize", true, &normalize, err));
-    EES_TRY(read_rgb(json, "image_mean", -1e6, 0.5, out->mean, err));
-    EES_TRY(read_rgb(json, "image_std", 1e-6, 0.5, out->std, err));
+    for (size_t c = 0; c < 3; c++)
+        out->mean[c] = out->std[c] = 0.5;
+    EES_TRY(ees__json_rgb(json, "image_mean", -1e6, out->mean, err));
+    EES_TRY(ees__json_rgb(json, "image_std", 1e-6, out->std, err));
     for (size_t c = 0; c < 3 && !normalize; c++) {
         out->mean[c] = 0.0;
         out->std[c] = 1.0;
@@ -71,37 +59,108 @@ static int read_values(const struct ees__json *json, struct ees__preproc *out, e
     return 0;
 }
 
-/* Whatever the frame's size, the result must be the model's input. */
-static int read_geometry(const struct ees__json *json, const struct ees__dims *dims, struct ees__preproc *out,
-                         ees_error *err) {
+static int read_geometry(const struct ees__json *json, struct ees__processor *out, ees_error *err) {
+    struct ees__preproc *p = &out->preproc;
     bool resize;
-    unsigned h, w;
     EES_TRY(ees__json_bool(json, "do_resize", true, &resize, err));
     if (!resize)
         return EES_JSON_REFUSE(json, "do_resize", ees__json_get(json, "do_resize"), err, "true");
-    EES_TRY(read_extent(json, "size", &out->resize_h, &out->resize_w, err));
-    EES_TRY(ees__json_bool(json, "do_center_crop", false, &out->crop, err));
-    if (out->crop) {
-        EES_TRY(read_extent(json, "crop_size", &h, &w, err));
-        if (h != dims->image_h || w != dims->image_w)
-            return EES_JSON_REFUSE(json, "crop_size", ees__json_get(json, "crop_size"), err,
-                                   "the model's input, %zu x %zu", dims->image_h, dims->image_w);
-    }
-    unsigned least_w = out->resize_w ? out->resize_w : out->resize_h;
-    bool fits = out->crop ? out->resize_h >= dims->image_h && least_w >= dims->image_w
-                          : out->resize_h == dims->image_h && out->resize_w == dims->image_w;
-    if (!fits)
-        return EES_JSON_REFUSE(json, "size", ees__json_get(json, "size"), err,
-                               out->crop ? "at least the crop, %zu x %zu" : "the model's input, %zu x %zu",
-                               dims->image_h, dims->image_w);
+    EES_TRY(read_extent(json, "size", &p->resize_h, &p->resize_w, err));
+    EES_TRY(ees__json_bool(json, "do_center_crop", false, &p->crop, err));
+    if (!p->crop)
+        return 0;
+    EES_TRY(read_extent(json, "crop_size", &out->crop_h, &out->crop_w, err));
+    out->crop_w = out->crop_w ? out->crop_w : out->crop_h;
     return 0;
 }
 
-int ees__preproc_read(const struct ees__json *json, const struct ees__dims *dims, bool half_even,
-                      struct ees__preproc *out, ees_error *err) {
+/* LGViT's scripts take a processor of another model and override its size by shortest_edge, so a file that does not
+ * say shortest_edge is not what the checkpoint was trained with. */
+static bool counts(const struct ees__json *json, const struct ees__preproc_rule *rule) {
+    return json && (!rule->ignores_squash || json_object_get(ees__json_get(json, "size"), "shortest_edge"));
+}
+
+int ees__processor_read(const struct ees__json *json, const struct ees__preproc_rule *rule, struct ees__processor *out,
+                        ees_error *err) {
     memset(out, 0, sizeof *out);
-    EES_TRY(read_geometry(json, dims, out, err));
-    EES_TRY(read_filter(json, &out->filter, err));
-    out->crop_round_half_even = half_even;
-    return read_values(json, out, err);
+    if (!counts(json, rule))
+        return 0;
+    EES_TRY(read_geometry(json, out, err));
+    EES_TRY(read_filter(json, &out->preproc.filter, err));
+    out->preproc.crop_round_half_even = rule->half_even;
+    return read_values(json, &out->preproc, err);
+}
+
+bool ees__processor_input(const struct ees__processor *processor, size_t *h, size_t *w) {
+    *h = processor->crop_h ? processor->crop_h : processor->preproc.resize_h;
+    *w = processor->crop_w ? processor->crop_w : processor->preproc.resize_w;
+    return *h && *w;
+}
+
+static unsigned scale(unsigned size, size_t to, size_t from) { return (unsigned)((uint64_t)size * to / from); }
+
+/* The processor's sizes for an input of another size than it makes. */
+static void rescale_processor(struct ees__processor *processor, const struct ees__dims *dims) {
+    struct ees__preproc *p = &processor->preproc;
+    size_t h, w;
+    if (!ees__processor_input(processor, &h, &w))
+        return;
+    if (p->resize_w) {
+        p->resize_h = scale(p->resize_h, dims->image_h, h);
+        p->resize_w = scale(p->resize_w, dims->image_w, w);
+    } else {
+        p->resize_h = scale(p->resize_h, ees__max_size(dims->image_h, dims->image_w), ees__max_size(h, w));
+    }
+    processor->crop_h = processor->crop_h ? (unsigned)dims->image_h : 0;
+    processor->crop_w = processor->crop_w ? (unsigned)dims->image_w : 0;
+}
+
+/* Whatever the frame's size, the result must be the model's input. */
+static int check_processor(const struct ees__json *json, const struct ees__processor *processor,
+                           const struct ees__dims *dims, ees_error *err) {
+    const struct ees__preproc *p = &processor->preproc;
+    if (p->crop && (processor->crop_h != dims->image_h || processor->crop_w != dims->image_w))
+        return EES_JSON_REFUSE(json, "crop_size", ees__json_get(json, "crop_size"), err, "the model's input, %zu x %zu",
+                               dims->image_h, dims->image_w);
+    unsigned least_w = p->resize_w ? p->resize_w : p->resize_h;
+    bool fits = p->crop ? p->resize_h >= dims->image_h && least_w >= dims->image_w
+                        : p->resize_h == dims->image_h && p->resize_w == dims->image_w;
+    if (!fits)
+        return EES_JSON_REFUSE(json, "size", ees__json_get(json, "size"), err,
+                               p->crop ? "at least the crop, %zu x %zu" : "the model's input, %zu x %zu", dims->image_h,
+                               dims->image_w);
+    return 0;
+}
+
+/* A share of 0.875 is 224 of 256; timm rounds down, as its 0.9 is 224 of 248. */
+static unsigned enlarge(size_t side, double crop_share) { return (unsigned)((double)side / crop_share + 1e-9); }
+
+static void fill_by_rule(const struct ees__preproc_rule *rule, const struct ees__dims *dims, struct ees__preproc *out) {
+    *out = (struct ees__preproc){
+        .filter = rule->filter,
+        .crop = rule->keep_aspect || rule->crop_share < 1.0,
+        .crop_round_half_even = rule->half_even,
+        .rescale = 1.0 / 255.0,
+    };
+    memcpy(out->mean, rule->mean, sizeof out->mean);
+    memcpy(out->std, rule->std, sizeof out->std);
+    if (rule->keep_aspect) {
+        out->resize_h = enlarge(ees__max_size(dims->image_h, dims->image_w), rule->crop_share);
+        return;
+    }
+    out->resize_h = enlarge(dims->image_h, rule->crop_share);
+    out->resize_w = enlarge(dims->image_w, rule->crop_share);
+}
+
+int ees__preproc_fill(const struct ees__json *json, struct ees__processor *processor, bool scaled,
+                      struct ees__config *config, ees_error *err) {
+    if (processor->preproc.resize_h == 0) {
+        fill_by_rule(&config->preproc_rule, &config->dims, &config->preproc);
+        return 0;
+    }
+    if (scaled)
+        rescale_processor(processor, &config->dims);
+    EES_TRY(check_processor(json, processor, &config->dims, err));
+    config->preproc = processor->preproc;
+    return 0;
 }

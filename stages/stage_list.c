@@ -4,10 +4,19 @@
 
 #include <stddef.h>
 
-/* Each is `ees__family_NAME` in stages/families/NAME.c */
+/* `ees__family_NAME` in stages/families/; of those that share a backbone, the one with more tensors comes first */
 #define FAMILIES(X)                                                                                                    \
     X(hf_vit)                                                                                                          \
-    X(lgvit_vit)
+    X(lgvit_vit)                                                                                                       \
+    X(lgvit_deit)                                                                                                      \
+    X(hf_deit_distilled)                                                                                               \
+    X(hf_deit)                                                                                                         \
+    X(hf_dinov2)                                                                                                       \
+    X(hf_dinov2_with_registers)                                                                                        \
+    X(dinov2)                                                                                                          \
+    X(timm)                                                                                                            \
+    X(torchvision_vit)                                                                                                 \
+    X(eevit)
 
 /* `ees__head_NAME` in stages/heads/ */
 #define HEADS(X)                                                                                                       \

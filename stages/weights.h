@@ -9,6 +9,7 @@
 
 #include "eestream/tensors.h"
 
+struct ees__exit;
 struct ees__family;
 
 struct ees__tensor_shape {
@@ -37,6 +38,7 @@ struct ees__weights {
     /* Is anything left that should have been read? NULL: never. @return 0; EES_EMODEL */
     int (*check_rest)(struct ees__weights *weights, ees_error *err);
     void (*close)(struct ees__weights *weights); /* also frees it */
+    const struct ees__exit *exits;               /* of the config, set before the first read; NULL: none */
 };
 
 /* @param file     as messages name it

@@ -31,13 +31,21 @@ static bool is_float(enum ees_dtype dtype) {
     return dtype == EES_DTYPE_F32 || dtype == EES_DTYPE_F16 || dtype == EES_DTYPE_BF16 || dtype == EES_DTYPE_F64;
 }
 
+/* All spellings of a name that the file does not have. */
+static int refuse_missing(const struct file_weights *w, const struct ees__names *names, const char *canonical,
+                          const char *part, ees_error *err) {
+    char spellings[EES__MAX_PARTS][EES__MAX_TENSOR_NAME], others[200] = "";
+    size_t at = 0;
+    for (unsigned i = 1; at < sizeof others && ees__names_expand(names, canonical, i, spellings); i++)
+        at += (size_t)snprintf(others + at, sizeof others - at, "%s'%s'", i == 1 ? ", also spelled " : ", ",
+                               spellings[0]);
+    EES_FAIL(err, EES_EMODEL, "%s: tensor '%s'%s is missing", w->file, part, others);
+    return ees__hint(err, "config.json makes this a %s model; do the two files belong together?", w->family->name);
+}
+
 static int find_tensor(struct file_weights *w, const char *name, const struct ees__tensor_shape *shape,
                        const ees_tensor_info **out, ees_error *err) {
     const ees_tensor_info *info = ees_tensors_find(w->tensors, name);
-    if (!info) {
-        EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' is missing", w->file, name);
-        return ees__hint(err, "config.json makes this a %s model; do the two files belong together?", w->family->name);
-    }
     bool same = info->rank == shape->rank && memcmp(info->shape, shape->dim, shape->rank * sizeof *shape->dim) == 0;
     if (!same) {
         char is[96], expected[96];
@@ -88,13 +96,18 @@ static int read_file(struct ees__weights *base, const char *name, const struct e
     struct file_weights *w = (struct file_weights *)base;
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
     const ees_tensor_info *infos[EES__MAX_PARTS];
-    unsigned n_parts = ees__family_map_name(w->family, name, parts);
+    const struct ees__names names = ees__family_names(w->family, base->exits);
+    bool found;
+    unsigned n_parts = ees__names_locate(&names, w->tensors, name, parts, &found);
     if (n_parts == 0)
         return EES_FAIL(err, EES_EINTERNAL, "tensor '%s' has no name in family %s", name, w->family->name);
     struct ees__tensor_shape part = *shape;
     part.dim[0] /= n_parts;
-    for (unsigned i = 0; i < n_parts; i++)
+    for (unsigned i = 0; i < n_parts; i++) {
+        if (!ees_tensors_find(w->tensors, parts[i]))
+            return refuse_missing(w, &names, name, parts[i], err);
         EES_TRY(find_tensor(w, parts[i], &part, &infos[i], err));
+    }
     EES_TRY(ees__buffer_reserve(buffer, ees__tensor_elements(shape), parts[0], err));
     for (unsigned i = 0; i < n_parts; i++)
         EES_TRY(read_part(w, infos[i], buffer->data + i * ees__tensor_elements(&part), err));
@@ -105,9 +118,10 @@ static int check_rest(struct ees__weights *base, ees_error *err) {
     struct file_weights *w = (struct file_weights *)base;
     const char *first = NULL;
     size_t n_unknown = 0;
+    const struct ees__names names = ees__family_names(w->family, base->exits);
     for (size_t i = 0; i < ees_tensors_count(w->tensors); i++) {
         const char *name = ees_tensors_at(w->tensors, i)->name;
-        if (w->used[i] || ees__family_ignores(w->family, name))
+        if (w->used[i] || ees__names_unused(&names, name))
             continue;
         first = first ? first : name;
         n_unknown++;

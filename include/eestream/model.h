@@ -33,6 +33,9 @@ typedef struct ees_model_options {
     bool allow_nonfinite; /**< false: a NaN or Inf weight refuses the model, naming tensor and index */
     enum ees_decode decode;
     uint64_t max_pixels; /**< 0: default 40 Mpx. A larger frame is damaged (decompression bombs) */
+    /** Input of the network, multiples of its patch; both 0: what the model was trained with. Position tables are
+     *  resampled as the model's own framework does it, preprocessing is scaled with it. */
+    unsigned image_height_px, image_width_px;
 } ees_model_options;
 
 typedef struct ees_exit_info {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* First half of a pre-LN block (spec 1.1): x += Wo concat_h(softmax(Q K^T / sqrt(D)) V) + bo, [Q|K|V] = LN1(x) Wqkv^T +
- * bqkv. One packed product makes all three; the residual is added by the last product as it stores.
+ * bqkv. One packed product makes all three; the residual is added by the last product as it stores. A layer scale (spec
+ * 1.3) is part of Wo and bo.
  *
  * A frame's tokens are cut twice: into rows of LN1 and [Q|K|V], and when these are complete into query rows, each of
  * which goes through attention, projection and residual. */
@@ -53,7 +54,8 @@ static int open_attention(struct ees__loader *loader, const char *prefix, unsign
     if (rc == 0)
         rc = ees__load_linear(loader, prefix, "attn.qkv", EES_SHAPE(3 * c, c), d->qkv_bias, &a->qkv, err);
     if (rc == 0)
-        rc = ees__load_linear(loader, prefix, "attn.proj", EES_SHAPE(c, c), true, &a->proj, err);
+        rc = ees__load_scaled_linear(loader, prefix, "attn.proj", d->layer_scale ? "ls1" : NULL, EES_SHAPE(c, c), true,
+                                     &a->proj, err);
     if (rc < 0) {
         close_attention(a);
         return rc;

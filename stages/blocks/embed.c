@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Embedding: patch convolution as a product, class token in front, position table (spec 1.1, steps 1 to 4).
+/* Embedding: patch convolution as a product, special tokens in front, position table (spec 1.1, steps 1 to 4).
  *
- * Everything that does not depend on the picture is one table (T, C), made at load: row 0 is class token + position 0,
- * row 1 + n is the convolution's bias + position 1 + n. */
+ * Everything that does not depend on the picture is one table (T, C), made at load: class and distillation token with
+ * their positions, registers, which have none (spec 1.3), then for each patch the convolution's bias and its position,
+ * resampled where the input has another grid than the training (spec 1.5). */
 #include "common/fail.h"
 #include "stages/blocks/blocks.h"
 #include "stages/loader.h"
+#include "stages/resample_table.h"
 
 struct embed {
     struct ees__linear patch; /* (C, 3*P*P), no bias */
@@ -21,21 +23,61 @@ static void close_embed(void *self) {
     ees__free(e);
 }
 
-static int load_table(struct ees__loader *loader, const char *prefix, float **out, ees_error *err) {
+/* rows (n, C) += a tensor of the shape (1, n, C). */
+static int add_token(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n, float *rows,
+                     ees_error *err) {
+    size_t c = loader->dims->n_channels;
+    float *token;
+    EES_TRY(ees__stage_tensor(loader, prefix, leaf, EES_SHAPE(1, n, c), &token, err));
+    for (size_t i = 0; i < n * c; i++)
+        rows[i] += token[i];
+    return 0;
+}
+
+static int add_bias(struct ees__loader *loader, const char *prefix, float *rows, ees_error *err) {
+    size_t n = loader->dims->n_patches, c = loader->dims->n_channels;
+    float *bias;
+    EES_TRY(ees__stage_tensor(loader, prefix, "patch.bias", EES_SHAPE(c), &bias, err));
+    for (size_t i = 0; i < n * c; i++)
+        rows[i] += bias[i % c];
+    return 0;
+}
+
+/* Positions of special tokens as they are, where the file has such rows, and of patches for the grid at hand. */
+static int add_positions(struct ees__loader *loader, const char *prefix, float *table, ees_error *err) {
     const struct ees__dims *d = loader->dims;
-    size_t t = d->n_tokens, c = d->n_channels;
-    float *cls = NULL, *bias = NULL, *table = NULL;
-    int rc = ees__load_tensor(loader, prefix, "cls", EES_SHAPE(1, 1, c), &cls, err);
-    if (rc == 0)
-        rc = ees__load_tensor(loader, prefix, "patch.bias", EES_SHAPE(c), &bias, err);
-    if (rc == 0 && (rc = ees__load_tensor(loader, prefix, "pos", EES_SHAPE(1, t, c), &table, err)) == EES_EMODEL)
-        ees__hint(err, "position tables are not resampled: image_size and patch_size must be those of the training");
-    for (size_t i = 0; rc == 0 && i < t * c; i++)
-        table[i] += i < c ? cls[i] : bias[i % c];
-    ees__free(cls);
-    ees__free(bias);
-    *out = table;
+    size_t c = d->n_channels, n_fixed = d->table_special * c, n_patches = d->n_patches * c;
+    float *stored, *patches = table + d->n_special * c;
+    EES_TRY(ees__stage_tensor(loader, prefix, "pos", EES_SHAPE(1, d->table_special + d->table_h * d->table_w, c),
+                              &stored, err));
+    for (size_t i = 0; i < n_fixed; i++)
+        table[i] += stored[i];
+    float *resampled = ees__calloc_aligned(n_patches, sizeof *resampled);
+    if (!resampled)
+        return EES_FAIL(err, EES_ENOMEM, "no memory for %s.pos", prefix);
+    int rc = ees__resample_table(d->table_filter, stored + n_fixed, d->table_h, d->table_w, c, resampled, d->grid_h,
+                                 d->grid_w, err);
+    for (size_t i = 0; rc == 0 && i < n_patches; i++)
+        patches[i] += resampled[i];
+    ees__free(resampled);
     return rc;
+}
+
+/* Into a zeroed table (T, C). */
+static int fill_table(struct ees__loader *loader, const char *prefix, float *table, ees_error *err) {
+    const struct ees__dims *d = loader->dims;
+    size_t c = d->n_channels;
+    float *row = table;
+    EES_TRY(add_token(loader, prefix, "cls", 1, row, err));
+    row += c;
+    if (d->has_dist) {
+        EES_TRY(add_token(loader, prefix, "dist", 1, row, err));
+        row += c;
+    }
+    if (d->n_registers)
+        EES_TRY(add_token(loader, prefix, "reg", d->n_registers, row, err));
+    EES_TRY(add_bias(loader, prefix, table + d->n_special * c, err));
+    return add_positions(loader, prefix, table, err);
 }
 
 static int open_embed(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
@@ -45,7 +87,9 @@ static int open_embed(struct ees__loader *loader, const char *prefix, unsigned n
     struct embed *e = ees__calloc_aligned(1, sizeof *e);
     if (!e)
         return EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
-    int rc = load_table(loader, prefix, &e->table, err);
+    e->table = ees__calloc_aligned(d->n_tokens * c, sizeof *e->table);
+    int rc =
+        e->table ? fill_table(loader, prefix, e->table, err) : EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
     if (rc == 0)
         rc = ees__load_linear(loader, prefix, "patch", EES_SHAPE(c, 3, d->patch, d->patch), false, &e->patch, err);
     if (rc < 0) {
@@ -75,16 +119,16 @@ static void multiply_patches(void *ctx, size_t first, size_t end, struct ees__la
                             lane->scratch + ees__piece_floats(n * c));
 }
 
-/* Token 0 is the class token: the table alone. */
+/* Tokens in front of the patches are the table alone. */
 static void make_tokens(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
     const struct frame *f = ctx;
-    size_t c = f->op->patch.n;
+    size_t c = f->op->patch.n, n_special = f->run->dims->n_special * c;
     const float *table = f->op->table, *products = f->products;
     float *tokens = f->state;
-    for (size_t i = first * c; i < c; i++)
+    for (size_t i = first * c; i < end * c && i < n_special; i++)
         tokens[i] = table[i];
-    for (size_t i = ees__max_size(first, 1) * c; i < end * c; i++)
-        tokens[i] = products[i - c] + table[i];
+    for (size_t i = ees__max_size(first * c, n_special); i < end * c; i++)
+        tokens[i] = products[i - n_special] + table[i];
 }
 
 static void run_embed(const void *self, const struct ees__run *run) {

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* The final classifier (spec 1.1, steps 6 and 7): only the class token's row is normed, nothing else is read. */
+/* The final classifier (spec 1.1 steps 6 and 7, 1.2, 1.3). Of most families only the class token's row is normed and
+ * nothing else is read; see enum ees__pool for the others. */
+#include <string.h>
+
 #include "common/fail.h"
 #include "stages/blocks/blocks.h"
 #include "stages/loader.h"
 
 struct final {
     struct ees__norm norm;
-    struct ees__linear classifier;
+    struct ees__linear classifier; /* on rows of C or 2 C */
+    enum ees__pool pool;
     float eps;
 };
 
@@ -19,34 +23,77 @@ static void close_final(void *self) {
     ees__free(f);
 }
 
+/* The pools that need LN of every patch. */
+static bool norms_patches(enum ees__pool pool) { return pool == EES__POOL_CLASS_MEAN || pool == EES__POOL_NORM_MEAN; }
+
+static void fill_cost(const struct ees__loader *loader, const struct final *f, struct ees__op_cost *cost) {
+    const struct ees__dims *d = loader->dims;
+    size_t k = f->classifier.n, row = f->classifier.k;
+    size_t normed = norms_patches(f->pool) ? ees__piece_floats(d->n_patches * d->n_channels) : 0;
+    cost->item_floats = ees__piece_floats(row) + ees__classify_floats(loader->kernels, 1, k, row);
+    cost->scratch_floats = normed + cost->item_floats;
+    cost->flops = 2.0 * (double)row * (double)k;
+}
+
 static int open_final(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
                       struct ees__op_cost *cost, ees_error *err) {
     const struct ees__dims *d = loader->dims;
-    size_t c = d->n_channels, k = d->n_classes;
+    size_t c = d->n_channels;
     struct final *f = ees__calloc_aligned(1, sizeof *f);
     if (!f)
         return EES_FAIL(err, EES_ENOMEM, "no memory for the final classifier");
-    int rc = ees__load_norm(loader, prefix, "norm", c, &f->norm, err);
+    f->pool = d->pool;
+    f->eps = (float)d->norm_eps;
+    int rc = ees__load_norm(loader, prefix, f->pool == EES__POOL_MEAN_NORM ? "fc_norm" : "norm", c, &f->norm, err);
     if (rc == 0)
-        rc = ees__load_linear(loader, prefix, "head.cls", EES_SHAPE(k, c), true, &f->classifier, err);
+        rc = ees__load_classifier(loader, prefix, f->pool == EES__POOL_CLASS_MEAN ? 2 * c : c, &f->classifier, err);
     if (rc < 0) {
         close_final(f);
         return rc;
     }
-    f->eps = (float)d->norm_eps;
-    cost->scratch_floats = ees__piece_floats(c) + ees__classify_floats(loader->kernels, 1, k, c);
-    cost->item_floats = cost->scratch_floats;
-    cost->flops = 2.0 * (double)c * (double)k;
+    fill_cost(loader, f, cost);
     *self = f;
     return 0;
 }
 
+/* What the classifier reads of one frame. `normed`: (N, C), for pools that norm patches. */
+static void pool_frame(const struct final *f, const struct ees__run *run, const float *state, float *normed,
+                       float *row) {
+    const struct ees__kernels *kernels = run->kernels;
+    size_t n = run->dims->n_patches, c = run->dims->n_channels;
+    const float *patches = state + run->dims->n_special * c, *gamma = f->norm.gamma, *beta = f->norm.beta;
+    if (norms_patches(f->pool))
+        kernels->layernorm(patches, c, n, c, gamma, beta, f->eps, normed, c);
+    switch (f->pool) {
+    case EES__POOL_CLASS:
+        kernels->layernorm(state, c, 1, c, gamma, beta, f->eps, row, c);
+        break;
+    case EES__POOL_CLASS_DIST: /* tokens 0 and 1 */
+        kernels->layernorm(state, c, 2, c, gamma, beta, f->eps, row, c);
+        break;
+    case EES__POOL_CLASS_MEAN:
+        kernels->layernorm(state, c, 1, c, gamma, beta, f->eps, row, c);
+        kernels->column_mean(normed, c, n, c, row + c);
+        break;
+    case EES__POOL_NORM_MEAN:
+        kernels->column_mean(normed, c, n, c, row);
+        break;
+    case EES__POOL_MEAN_NORM:
+        kernels->column_mean(patches, c, n, c, row);
+        kernels->layernorm(row, c, 1, c, gamma, beta, f->eps, row, c);
+        break;
+    }
+}
+
 static void run_final(const void *self, const struct ees__run *run) {
     const struct final *f = self;
-    size_t c = f->classifier.k;
-    float *scratch = run->lane->scratch, *rows = ees__cut_piece(&scratch, run->n * c);
+    size_t row = f->classifier.k;
+    float *scratch = run->lane->scratch, *normed = NULL;
+    if (norms_patches(f->pool))
+        normed = ees__cut_piece(&scratch, run->dims->n_patches * run->dims->n_channels);
+    float *rows = ees__cut_piece(&scratch, run->n * row);
     for (size_t i = 0; i < run->n; i++)
-        run->kernels->layernorm(run->states[i], c, 1, c, f->norm.gamma, f->norm.beta, f->eps, rows + i * c, c);
+        pool_frame(f, run, run->states[i], normed, rows + i * row);
     ees__classify(&f->classifier, run, rows, scratch);
 }
 

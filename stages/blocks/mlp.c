@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Second half of a pre-LN block (spec 1.1): x += W2 gelu(W1 LN2(x) + b1) + b2. */
+/* Second half of a pre-LN block (spec 1.1): x += W2 gelu(W1 LN2(x) + b1) + b2, or gated (SwiGLU, spec 1.3):
+ * x += W3 (silu(a) b) + b3, [a ; b] = W12 LN2(x) + b12. A layer scale is part of the last matrix and bias. */
 #include "common/fail.h"
 #include "stages/blocks/blocks.h"
 #include "stages/loader.h"
 
 struct mlp {
     struct ees__norm norm;
-    struct ees__linear fc1, fc2;
+    struct ees__linear fc1, fc2; /* gated: W12 and W3 */
+    bool gated;
     float eps;
 };
 
@@ -20,6 +22,15 @@ static void close_mlp(void *self) {
     ees__free(m);
 }
 
+static int load_linears(struct ees__loader *loader, const char *prefix, struct mlp *m, ees_error *err) {
+    const struct ees__dims *d = loader->dims;
+    size_t c = d->n_channels, f = d->mlp_width;
+    const char *first = d->swiglu ? "mlp.w12" : "mlp.fc1", *last = d->swiglu ? "mlp.w3" : "mlp.fc2";
+    EES_TRY(ees__load_linear(loader, prefix, first, EES_SHAPE(d->swiglu ? 2 * f : f, c), true, &m->fc1, err));
+    return ees__load_scaled_linear(loader, prefix, last, d->layer_scale ? "ls2" : NULL, EES_SHAPE(c, f), true, &m->fc2,
+                                   err);
+}
+
 static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
                     struct ees__op_cost *cost, ees_error *err) {
     const struct ees__dims *d = loader->dims;
@@ -29,18 +40,17 @@ static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned num
         return EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
     int rc = ees__load_norm(loader, prefix, "norm2", c, &m->norm, err);
     if (rc == 0)
-        rc = ees__load_linear(loader, prefix, "mlp.fc1", EES_SHAPE(f, c), true, &m->fc1, err);
-    if (rc == 0)
-        rc = ees__load_linear(loader, prefix, "mlp.fc2", EES_SHAPE(c, f), true, &m->fc2, err);
+        rc = load_linears(loader, prefix, m, err);
     if (rc < 0) {
         close_mlp(m);
         return rc;
     }
     m->eps = (float)d->norm_eps;
-    cost->scratch_floats =
-        ees__piece_floats(t * c) + ees__piece_floats(t * f) +
-        ees__max_size(loader->kernels->linear_scratch_floats(t, f, c), loader->kernels->linear_scratch_floats(t, c, f));
-    cost->flops = 2.0 * 2.0 * (double)t * (double)c * (double)f;
+    m->gated = d->swiglu;
+    cost->scratch_floats = ees__piece_floats(t * c) + ees__piece_floats(t * m->fc1.n) +
+                           ees__max_size(loader->kernels->linear_scratch_floats(t, m->fc1.n, c),
+                                         loader->kernels->linear_scratch_floats(t, c, f));
+    cost->flops = 2.0 * (double)t * (double)c * (double)(m->fc1.n + f);
     *self = m;
     return 0;
 }
@@ -53,7 +63,8 @@ struct frame {
 };
 
 static void run_rows(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
-    static const struct ees__post gelu = {.op = EES__POST_GELU}, add = {.op = EES__POST_ADD};
+    static const struct ees__post gelu = {.op = EES__POST_GELU}, add = {.op = EES__POST_ADD},
+                                  store = {.op = EES__POST_NONE};
     const struct frame *f = ctx;
     const struct mlp *m = f->op;
     const struct ees__kernels *kernels = f->run->kernels;
@@ -61,7 +72,9 @@ static void run_rows(void *ctx, size_t first, size_t end, struct ees__lane *lane
     float *state = f->state + first * c, *scratch = lane->scratch;
     float *rows = ees__cut_piece(&scratch, n * c), *hidden = ees__cut_piece(&scratch, n * width);
     kernels->layernorm(state, c, n, c, m->norm.gamma, m->norm.beta, m->eps, rows, c);
-    kernels->linear(&m->fc1, rows, c, n, hidden, width, &gelu, scratch);
+    kernels->linear(&m->fc1, rows, c, n, hidden, width, m->gated ? &store : &gelu, scratch);
+    if (m->gated)
+        kernels->silu_gate(hidden, width, n, m->fc2.k);
     kernels->linear(&m->fc2, hidden, width, n, state, c, &add, scratch);
 }
 

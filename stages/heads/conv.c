@@ -95,16 +95,17 @@ static int load_depthwise(struct ees__loader *loader, const char *prefix, struct
     return h->taps ? 0 : EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
 }
 
-static void fill_cost(const struct ees__loader *loader, bool depthwise, struct ees__op_cost *cost) {
+static void fill_cost(const struct ees__loader *loader, const struct conv_head *h, struct ees__op_cost *cost) {
     const struct ees__dims *d = loader->dims;
-    size_t n = d->n_patches, c = d->n_channels, k = d->n_classes;
+    size_t n = d->n_patches, c = d->n_channels, k = h->classifier.n, pooled = h->classifier.k;
+    bool depthwise = h->taps;
     size_t inner =
         ees__max_size(loader->kernels->linear_scratch_floats(n, c, c), loader->kernels->linear_scratch_floats(1, c, c));
-    inner = ees__max_size(inner, ees__classify_floats(loader->kernels, 1, k, c));
-    cost->scratch_floats = (depthwise ? 2 : 1) * ees__piece_floats(n * c) + 2 * ees__piece_floats(c) + inner;
-    cost->item_floats = 2 * ees__piece_floats(c) + inner;
+    inner = ees__max_size(inner, ees__classify_floats(loader->kernels, 1, k, pooled));
+    cost->item_floats = ees__piece_floats(c) + ees__piece_floats(pooled) + inner;
+    cost->scratch_floats = (depthwise ? 2 : 1) * ees__piece_floats(n * c) + cost->item_floats;
     double per_patch = (double)c * (double)c + (depthwise ? 9.0 * (double)c : 0.0);
-    cost->flops = 2.0 * ((double)n * per_patch + (double)c * (double)c + (double)c * (double)k);
+    cost->flops = 2.0 * ((double)n * per_patch + (double)c * (double)c + (double)pooled * (double)k);
 }
 
 static int open_head(struct ees__loader *loader, const char *prefix, bool depthwise, void **self,
@@ -119,12 +120,12 @@ static int open_head(struct ees__loader *loader, const char *prefix, bool depthw
     if (rc == 0)
         rc = load_conv2(loader, prefix, depthwise ? "bn2" : "bn1", &h->conv2, err);
     if (rc == 0)
-        rc = ees__load_classifier(loader, prefix, &h->classifier, err);
+        rc = ees__load_classifier(loader, prefix, c, &h->classifier, err);
     if (rc < 0) {
         close_conv(h);
         return rc;
     }
-    fill_cost(loader, depthwise, cost);
+    fill_cost(loader, h, cost);
     *self = h;
     return 0;
 }
@@ -179,7 +180,7 @@ static void run_conv(const void *self, const struct ees__run *run) {
     static const struct ees__post add = {.op = EES__POST_ADD};
     const struct conv_head *h = self;
     const struct ees__dims *d = run->dims;
-    size_t n = d->n_patches, c = d->n_channels;
+    size_t n = d->n_patches, c = d->n_channels, ld = h->classifier.k;
     float *scratch = run->lane->scratch;
     struct frame f = {.op = h, .run = run, .post = {.op = EES__POST_GELU}};
     f.a = ees__cut_piece(&scratch, n * c);
@@ -187,14 +188,14 @@ static void run_conv(const void *self, const struct ees__run *run) {
         f.local = ees__cut_piece(&scratch, n * c);
         f.post = (struct ees__post){.op = EES__POST_GELU_AFFINE, .scale = h->scale, .shift = h->shift};
     }
-    float *means = ees__cut_piece(&scratch, run->n * c), *pooled = ees__cut_piece(&scratch, run->n * c);
+    float *means = ees__cut_piece(&scratch, run->n * c), *pooled = ees__cut_piece(&scratch, run->n * ld);
     f.scratch = scratch;
     for (size_t i = 0; i < run->n; i++) {
         f.patches = run->states[i] + d->n_special * c;
         run->kernels->column_mean(run_frame(&f), c, n, c, means + i * c);
-        run->kernels->column_mean(f.patches, c, n, c, pooled + i * c);
+        run->kernels->column_mean(f.patches, c, n, c, pooled + i * ld);
     }
-    run->kernels->linear(&h->conv2, means, c, run->n, pooled, c, &add, scratch);
+    run->kernels->linear(&h->conv2, means, c, run->n, pooled, ld, &add, scratch);
     ees__classify_pooled(&h->classifier, run, pooled, scratch);
 }
 

@@ -44,15 +44,15 @@ static size_t rows_floats(const struct gah *g, size_t n_frames) {
 
 static void fill_cost(const struct ees__loader *loader, const struct gah *g, struct ees__op_cost *cost) {
     const struct ees__kernels *kernels = loader->kernels;
-    size_t n = g->shape.t, c = g->proj.n, k = g->classifier.n;
+    size_t n = g->shape.t, c = g->proj.n, k = g->classifier.n, pooled = g->classifier.k;
     size_t inner = ees__max_size(kernels->linear_scratch_floats(n, 3 * c, c), kernels->linear_scratch_floats(1, c, c));
-    inner = ees__max_size(inner, ees__classify_floats(kernels, 1, k, c));
+    inner = ees__max_size(inner, ees__classify_floats(kernels, 1, k, pooled));
     inner = ees__max_size(inner, kernels->attention_scratch_floats(n, g->shape.d));
-    cost->item_floats = (g->n_joined > 1 ? rows_floats(g, 1) : 0) + 2 * ees__piece_floats(c) + inner;
-    cost->scratch_floats = rows_floats(g, 1) + ees__attend_packed_floats(kernels, &g->shape) +
-                           2 * ees__piece_floats(c) + inner;
+    size_t answer = ees__piece_floats(c) + ees__piece_floats(pooled) + inner;
+    cost->item_floats = (g->n_joined > 1 ? rows_floats(g, 1) : 0) + answer;
+    cost->scratch_floats = rows_floats(g, 1) + ees__attend_packed_floats(kernels, &g->shape) + answer;
     double dn = (double)n, dc = (double)c;
-    cost->flops = 2.0 * (3.0 * dn * dc * dc + 2.0 * dn * dn * dc + dc * dc + dc * (double)k);
+    cost->flops = 2.0 * (3.0 * dn * dc * dc + 2.0 * dn * dn * dc + dc * dc + (double)pooled * (double)k);
 }
 
 int ees__gah_open(struct ees__loader *loader, const char *prefix, unsigned ratio, size_t n_heads, void **self,
@@ -70,7 +70,7 @@ int ees__gah_open(struct ees__loader *loader, const char *prefix, unsigned ratio
     if (rc == 0)
         rc = ees__load_linear(loader, prefix, "attn.proj", EES_SHAPE(c, c), true, &g->proj, err);
     if (rc == 0)
-        rc = ees__load_classifier(loader, prefix, &g->classifier, err);
+        rc = ees__load_classifier(loader, prefix, c, &g->classifier, err);
     if (rc < 0) {
         close_gah(g);
         return rc;
@@ -152,13 +152,13 @@ static void run_gah(const void *self, const struct ees__run *run) {
     group.rows = ees__cut_piece(&scratch, n_joined * n * c);
     group.qkv = ees__cut_piece(&scratch, n_joined * n * 3 * c);
     group.attend.packed = ees__cut_piece(&scratch, ees__attend_packed_floats(run->kernels, &g->shape));
-    float *means = ees__cut_piece(&scratch, run->n * c), *pooled = ees__cut_piece(&scratch, run->n * c);
+    float *means = ees__cut_piece(&scratch, run->n * c), *pooled = ees__cut_piece(&scratch, run->n * g->classifier.k);
     group.scratch = scratch;
     for (size_t i = 0; i < run->n; i += n_joined) {
         group.states = run->states + i;
         run_group(&group, run->n - i < n_joined ? run->n - i : n_joined, means + i * c);
     }
-    run->kernels->linear(&g->proj, means, c, run->n, pooled, c, &store, scratch);
+    run->kernels->linear(&g->proj, means, c, run->n, pooled, g->classifier.k, &store, scratch);
     ees__classify_pooled(&g->classifier, run, pooled, scratch);
 }
 

@@ -100,5 +100,6 @@ const struct ees__kernels ees__kernels_blas = {
     .attention_pack = ees__attention_pack_none,
     .attention = attention,
     .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
+    .silu_gate = ees__silu_gate_scalar,
     .column_mean = ees__column_mean_scalar,
 };

@@ -74,6 +74,10 @@ struct ees__kernels {
     void (*depthwise3x3_gelu)(const float *x, size_t h, size_t w, size_t c, size_t first, size_t end,
                               const float *weight, const float *bias, float *y);
 
+    /* x[r, j] = silu(x[r, j]) x[r, c + j], j < c: the gate of SwiGLU (spec 1.3), silu(a) = a / (1 + exp(-a)). In place;
+     * rows are 2c long, their second halves are left as they are. */
+    void (*silu_gate)(float *x, size_t ldx, size_t rows, size_t c);
+
     /* y[j] = mean over rows of x[:, j]. */
     void (*column_mean)(const float *x, size_t ldx, size_t rows, size_t c, float *y);
 };

@@ -30,6 +30,7 @@ void ees__attention_pack_none(const struct ees__attention *a, const float *qkv, 
                               float *packed);
 void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c, size_t first, size_t end,
                                    const float *weight, const float *bias, float *y);
+void ees__silu_gate_scalar(float *x, size_t ldx, size_t rows, size_t c);
 void ees__column_mean_scalar(const float *x, size_t ldx, size_t rows, size_t c, float *y);
 
 #endif

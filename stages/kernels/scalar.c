@@ -126,6 +126,15 @@ void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c,
                 *y++ = ees__gelu_scalar((float)(convolve3x3(x, h, w, c, weight, row, column, j) + bias[j]));
 }
 
+/* silu(a) b with silu(a) = a / (1 + exp(-a)) (spec 1.3); -inf gives -0 as its limit is */
+void ees__silu_gate_scalar(float *x, size_t ldx, size_t rows, size_t c) {
+    for (size_t i = 0; i < rows; i++, x += ldx)
+        for (size_t j = 0; j < c; j++) {
+            double a = x[j];
+            x[j] = (float)((a == -INFINITY ? -0.0 : a / (1.0 + exp(-a))) * x[c + j]);
+        }
+}
+
 void ees__column_mean_scalar(const float *x, size_t ldx, size_t rows, size_t c, float *y) {
     for (size_t j = 0; j < c; j++) {
         double sum = 0;
@@ -156,5 +165,6 @@ const struct ees__kernels ees__kernels_scalar = {
     .attention_pack = ees__attention_pack_none,
     .attention = attention,
     .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
+    .silu_gate = ees__silu_gate_scalar,
     .column_mean = ees__column_mean_scalar,
 };

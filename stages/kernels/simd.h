@@ -88,6 +88,7 @@ INLINE float lanes_max(vf v) {
         .attention_pack = attention_pack,                      \
         .attention = attention,                                \
         .depthwise3x3_gelu = depthwise3x3_gelu,                \
+        .silu_gate = silu_gate,                                \
         .column_mean = column_mean,                            \
     }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* exp and gelu on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c, check_attention.c. */
+/* exp, gelu and silu on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c, check_attention.c. */
 #ifndef EES_STAGES_KERNELS_SIMD_MATH_H
 #define EES_STAGES_KERNELS_SIMD_MATH_H
 
@@ -48,6 +48,14 @@ INLINE vf gelu(vf x) {
     vf q_odd = (u * 0x1.f6606ap-7f + 0x1.66fc1ep-1f) * u + 0x1.41191cp+1f;
     vf g = (p_odd * t + p_even) / (q_odd * t + q_even);
     return vector_max((vf){0}, x) - (t * (g * power.rest + g)) * power.scale;
+}
+
+/* silu(x) = x / (1 + exp(-x)). With e = exp(-|x|), which is never above 1: x / (1 + e) for x >= 0, x e / (1 + e) below.
+ * Within 4 ulp, but 0 in the lower tail once e is below 2^-126. */
+INLINE vf silu(vf x) {
+    vf t = vector_min(splat(89.0f), (vf)((vu)x & 0x7fffffffu));
+    vf e = exp_nonpositive(-t), quotient = 1.0f / (1.0f + e);
+    return vector_max((vf){0}, x) * quotient - (vf)((vu)(t * (e * quotient)) & (vu)(x < (vf){0}));
 }
 
 #endif

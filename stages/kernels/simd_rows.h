@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Operations bound by memory rather than by arithmetic: LayerNorm, depthwise convolution, column means. */
+/* Operations bound by memory rather than by arithmetic: LayerNorm, depthwise convolution, gates, column means. */
 #ifndef EES_STAGES_KERNELS_SIMD_ROWS_H
 #define EES_STAGES_KERNELS_SIMD_ROWS_H
 
@@ -94,6 +94,16 @@ static void depthwise3x3_gelu(const float *x, size_t h, size_t w, size_t c, size
             else
                 convolve_pixel(&taps, taps.n, c, bias, y + (row * w + column) * c);
         }
+}
+
+static void silu_gate(float *x, size_t ldx, size_t rows, size_t c) {
+    for (size_t r = 0; r < rows; r++, x += ldx) {
+        size_t i = 0;
+        for (; i + VL <= c; i += VL)
+            store(x + i, silu(load(x + i)) * load(x + c + i));
+        if (i < c)
+            store_part(x + i, silu(load_part(x + i, c - i)) * load_part(x + c + i, c - i), c - i);
+    }
 }
 
 static void column_mean(const float *x, size_t ldx, size_t rows, size_t c, float *y) {

@@ -117,7 +117,10 @@ def test_embedded_model_matches_its_reference():
     assert re.search(r"^verify: \d+ tensors, \d+ decisions, largest difference \S+: ok$", done.out, re.M)
 
 
-@pytest.mark.parametrize("name,tensors,decisions", [("lgvit_vit_8exits", 20, 60), ("hf_vit", 5, 0)])
+@pytest.mark.parametrize("name,tensors,decisions", [
+    ("hf_vit", 9, 0), ("timm_vit", 9, 0), ("torchvision_vit", 9, 0), ("hf_deit_distilled", 9, 0),
+    ("timm_deit_distilled", 9, 0), ("hf_dinov2", 9, 0), ("lgvit_vit_8exits", 22, 60), ("lgvit_deit_8exits", 22, 60),
+    ("eevit_8exits", 22, 24)])
 @pytest.mark.parametrize("kernels", ["best", "scalar"])
 def test_fixtures(name, tensors, decisions, kernels):
     folder = shared(f"fixtures/{name}")

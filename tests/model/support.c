@@ -113,10 +113,11 @@ static void add(struct tiny *tiny, const struct ees__family *family, const char 
     struct ees__weights *random;
     struct ees__buffer values = {0};
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
+    const struct ees__names names = ees__family_names(family, NULL);
     assert_int_equal(ees__weights_open_random(7, &random, NULL), 0);
     assert_int_equal(random->read(random, canonical, &shape, &values, NULL), 0);
     random->close(random);
-    unsigned n_parts = ees__family_map_name(family, canonical, parts);
+    unsigned n_parts = ees__names_expand(&names, canonical, 0, parts);
     size_t n_part = ees__tensor_elements(&shape) / n_parts;
     for (unsigned i = 0; i < n_parts; i++) {
         struct tensor *t = &tiny->tensors[tiny->n_tensors++];

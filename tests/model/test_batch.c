@@ -18,26 +18,39 @@ enum { MAX_FRAMES = 8 };
 
 /* ---- models -------------------------------------------------------------------------------------------- */
 
+/* LGViT's eight heads of all kinds. */
+#define LGVIT_EXITS                                                                                                    \
+    "\"highway_type\":\"LGViT\",\"num_early_exits\":8,\"position_exits\":\"[1,2,3,4,5,6,7,8]\","                       \
+    "\"exit_strategy\":\"confidence\",\"threshold\":0.5,"
+/* The same behind a gated DINOv2 with registers. */
+static const char gated_keys[] =
+    "\"use_swiglu_ffn\":true,\"num_register_tokens\":3,\"early_exits\":{\"policy\":{\"thresholds\":0.5},\"exits\":["
+    "{\"after_block\":1,\"head\":\"conv1_1\"},{\"after_block\":2,\"head\":\"conv1_1\"},"
+    "{\"after_block\":3,\"head\":\"conv2_1\"},{\"after_block\":4,\"head\":\"conv2_1\"},"
+    "{\"after_block\":5,\"head\":\"attention_r2\"},{\"after_block\":6,\"head\":\"attention_r2\"},"
+    "{\"after_block\":7,\"head\":\"attention_r3\"},{\"after_block\":8,\"head\":\"attention_r3\"}]},";
+
 struct shape {
     const char *image_size;
     unsigned n_channels, n_heads, mlp_width;
-    bool exits; /* LGViT's eight heads of all kinds; else a plain ViT */
+    const char *family, *keys;
+    unsigned input; /* side, when not the config's */
 };
 
 static const struct shape shapes[] = {
-    {"[24,40]", 24, 3, 53, true},   /* 16 tokens: a head's rows are joined */
-    {"[72,104]", 40, 5, 101, true}, /* 118 tokens */
-    {"[40,24]", 21, 7, 33, false},
-    {"8", 8, 1, 5, true}, /* one patch */
+    {"[24,40]", 24, 3, 53, "lgvit-vit", LGVIT_EXITS, 0},   /* 16 tokens: a head's rows are joined */
+    {"[72,104]", 40, 5, 101, "lgvit-vit", LGVIT_EXITS, 0}, /* 118 tokens */
+    {"[40,24]", 21, 7, 33, "hf-vit", "", 0},
+    {"8", 8, 1, 5, "lgvit-vit", LGVIT_EXITS, 0}, /* one patch */
+    {"[24,40]", 24, 3, 53, "lgvit-deit", "\"backbone\":\"DeiT\"," LGVIT_EXITS, 0},
+    {"[24,40]", 21, 7, 33, "hf-deit-distilled", "", 0},
+    {"40", 24, 3, 0, "hf-dinov2-with-registers", gated_keys, 56},
 };
 
-static const char lgvit_exits[] =
-    "\"highway_type\":\"LGViT\",\"num_early_exits\":8,\"position_exits\":\"[1,2,3,4,5,6,7,8]\","
-    "\"exit_strategy\":\"confidence\",\"threshold\":0.5,";
-
 static ees_model *open_shape(const struct shape *s, const char *kernels) {
-    char text[512];
+    char text[1024];
     struct ees__json config = {0};
+    struct ees__source source = {.family = ees__family_by_name(s->family), .json = &config};
     struct ees__weights *weights;
     ees_model *model = NULL;
     ees_model_options options;
@@ -45,13 +58,13 @@ static ees_model *open_shape(const struct shape *s, const char *kernels) {
     int n = snprintf(text, sizeof text,
                      "{%s\"image_size\":%s,\"patch_size\":8,\"hidden_size\":%u,\"num_attention_heads\":%u,"
                      "\"num_hidden_layers\":8,\"intermediate_size\":%u,\"num_labels\":7}",
-                     s->exits ? lgvit_exits : "", s->image_size, s->n_channels, s->n_heads, s->mlp_width);
+                     s->keys, s->image_size, s->n_channels, s->n_heads, s->mlp_width ? s->mlp_width : 1);
     ees_model_options_default(&options);
     options.kernels = kernels;
+    options.image_height_px = options.image_width_px = s->input;
     assert_int_equal(ees__json_parse(text, (size_t)n, "test", &config, &err), 0);
     assert_int_equal(ees__weights_open_random(11, &weights, NULL), 0);
-    if (ees__model_build("test", &config, NULL, ees__family_by_name(s->exits ? "lgvit-vit" : "hf-vit"), weights, &options,
-                         &model, &err) != 0)
+    if (ees__model_build("test", &source, NULL, weights, &options, &model, &err) != 0)
         fail_msg("%s", err.message);
     weights->close(weights);
     ees__json_close(&config);
@@ -372,8 +385,10 @@ static void test_nonfinite_logits_go_on(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch_is_alone),         cmocka_unit_test(test_team_is_alone),
-        cmocka_unit_test(test_lane_sizes),             cmocka_unit_test(test_best_answer_so_far),
+        cmocka_unit_test(test_batch_is_alone),
+        cmocka_unit_test(test_team_is_alone),
+        cmocka_unit_test(test_lane_sizes),
+        cmocka_unit_test(test_best_answer_so_far),
         cmocka_unit_test(test_nonfinite_logits_go_on),
     };
     return cmocka_run_group_tests_name("batches and teams", tests, NULL, NULL);

@@ -20,6 +20,8 @@ const struct option_row option_table[] = {
      .value = "exact|fast", .fallback = "exact", .help = "fast: JPEG at the smallest scale that covers the input"},
     {.name = "max-pixels", .verbs = VERB_RUN | VERB_BENCH, .kind = OPTION_COUNT, .target = AT(max_pixels),
      .value = "N", .max = 4294967295.0, .help = "larger frames count as damaged (default 40 million)"},
+    {.name = "image-size", .verbs = VERB_RUN | VERB_BENCH | VERB_PLAN | VERB_INSPECT, .kind = OPTION_TEXT,
+     .target = AT(image_size), .value = "WxH", .help = "input of the network (default: the model's)"},
     {.name = "allow-nonfinite", .verbs = MODEL_VERBS & ~VERB_DEMO, .kind = OPTION_FLAG, .target = AT(allow_nonfinite),
      .help = "load weights that hold NaN or Inf"},
 

@@ -271,6 +271,22 @@ void options_print_help(FILE *out, enum verb_id verb) {
 
 /* ---- What verbs share ---------------------------------------------------------------------------------- */
 
+/* "224" or "320x240", width first as everywhere on the command line. */
+static int parse_image_size(const char *text, ees_model_options *out, ees_error *err) {
+    unsigned w, h;
+    char rest;
+    int n = sscanf(text, "%5ux%5u%c", &w, &h, &rest);
+    if (n == 1 && strspn(text, "0123456789") == strlen(text)) {
+        h = w;
+        n = 2;
+    }
+    if (n != 2 || text[0] < '0' || text[0] > '9' || w == 0 || h == 0)
+        return CLI_FAIL(err, EES_EINVAL, "--image-size %s: expected a side or WxH in pixels", text);
+    out->image_width_px = w;
+    out->image_height_px = h;
+    return 0;
+}
+
 int options_open_model(const struct options *o, const char *arch, ees_model **out, ees_error *err) {
     if (o->model_dir && arch)
         return CLI_FAIL(err, EES_EINVAL, "--model %s and --arch %s: give one of the two", o->model_dir, arch);
@@ -280,6 +296,8 @@ int options_open_model(const struct options *o, const char *arch, ees_model **ou
     m.allow_nonfinite = o->allow_nonfinite;
     m.decode = (enum ees_decode)o->decode;
     m.max_pixels = o->max_pixels;
+    if (o->image_size)
+        CLI_TRY(parse_image_size(o->image_size, &m, err));
     return arch ? ees_model_open_random(arch, 1, &m, out, err) : ees_model_open(o->model_dir, &m, out, err);
 }
 

@@ -40,6 +40,7 @@ struct options {
     bool allow_nonfinite;
     int decode; /* enum ees_decode */
     unsigned max_pixels;
+    const char *image_size;
     /* engine */
     unsigned n_workers, n_slots;
     bool no_pin;

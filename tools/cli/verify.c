@@ -309,12 +309,24 @@ static int check_policies(struct verify *v, const char *dir, ees_error *err) {
 
 /* ---- Verb ---------------------------------------------------------------------------------------------- */
 
-static int verify(struct verify *v, const char *dir, ees_error *err) {
-    struct options with_dir = *v->o;
-    with_dir.model_dir = dir;
-    CLI_TRY(options_open_model(&with_dir, NULL, &v->model, err));
+/* The model for inputs of this size, which need not be the training's. */
+static int open_model(struct verify *v, const char *dir, ees_error *err) {
+    const ees_tensor_info *info = ees_tensors_find(v->inputs, "pixel_values");
+    struct options o = *v->o;
+    char size[48];
+    if (info && info->rank == 4) {
+        snprintf(size, sizeof size, "%zux%zu", info->shape[3], info->shape[2]);
+        o.image_size = size;
+    }
+    o.model_dir = dir;
+    CLI_TRY(options_open_model(&o, NULL, &v->model, err));
     v->info = ees_model_get_info(v->model);
+    return 0;
+}
+
+static int verify(struct verify *v, const char *dir, ees_error *err) {
     CLI_TRY(open_beside(dir, v->o->expect_inputs, "inputs.safetensors", &v->inputs, err));
+    CLI_TRY(open_model(v, dir, err));
     CLI_TRY(open_beside(dir, v->o->expect_outputs, "expected.safetensors", &v->expected, err));
     CLI_TRY(load_inputs(v, err));
     CLI_TRY(load_expected(v, err));

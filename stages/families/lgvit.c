@@ -1,38 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* LGViT as published, `DeiTHighwayForImageClassification` with backbone ViT (Xu et al. 2023; github falcon-xu/LGViT,
- * models/deit_highway). Names: spec 3.3; keys: 4.1; layouts: 5.2; preprocessing: last row of 2.1. */
+/* LGViT as published, `DeiTHighwayForImageClassification` with backbone ViT or DeiT (Xu et al. 2023; github
+ * falcon-xu/LGViT, models/deit_highway). Names: spec 3.3; keys: 4.1; layouts: 5.2; preprocessing: last row of 2.1. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "stages/family.h"
-
-static const struct ees__name_rule names[] = {
-    {"embed.patch", {"deit.embeddings.patch_embeddings.projection"}},
-    {"embed.cls", {"deit.embeddings.cls_token"}},
-    {"embed.pos", {"deit.embeddings.position_embeddings"}},
-    {"blk.#.norm1", {"deit.encoder.layer.#.layernorm_before"}},
-    {"blk.#.attn.qkv",
-     {"deit.encoder.layer.#.attention.attention.query", "deit.encoder.layer.#.attention.attention.key",
-      "deit.encoder.layer.#.attention.attention.value"}},
-    {"blk.#.attn.proj", {"deit.encoder.layer.#.attention.output.dense"}},
-    {"blk.#.norm2", {"deit.encoder.layer.#.layernorm_after"}},
-    {"blk.#.mlp.fc1", {"deit.encoder.layer.#.intermediate.dense"}},
-    {"blk.#.mlp.fc2", {"deit.encoder.layer.#.output.dense"}},
-    {"norm", {"deit.layernorm"}},
-    {"head.cls", {"classifier"}},
-    {"exit.#.conv1", {"deit.encoder.highway.#.mlp.conv1.0"}},
-    {"exit.#.bn1", {"deit.encoder.highway.#.mlp.conv1.2"}},
-    {"exit.#.dw", {"deit.encoder.highway.#.mlp.proj"}},
-    {"exit.#.bn2", {"deit.encoder.highway.#.mlp.proj_bn"}},
-    {"exit.#.conv2", {"deit.encoder.highway.#.mlp.conv2.0"}},
-    {"exit.#.bn3", {"deit.encoder.highway.#.mlp.conv2.1"}},
-    {"exit.#.attn.qkv", {"deit.encoder.highway.#.mlp.qkv"}},
-    {"exit.#.attn.proj", {"deit.encoder.highway.#.mlp.proj"}},
-    {"exit.#.head.cls", {"deit.encoder.highway.#.classifier"}},
-    {0},
-};
-
-static const char *const unused[] = {"deit.pooler.dense.*", "deit.encoder.highway.*.num_batches_tracked", NULL};
 
 /* highway_type "LGViT": which head where, by number of exits. */
 static const char *const *find_layout(size_t n_exits) {
@@ -133,47 +105,60 @@ static int read_strategy(const struct ees__json *json, struct ees__config *confi
                                      &config->policy.n_degraded, err);
 }
 
-static int read_config(const struct ees__json *json, struct ees__config *config, ees_error *err) {
-    const char *backbone;
+static int read_config(const struct ees__source *source, const char *backbone, struct ees__config *config,
+                       ees_error *err) {
+    const struct ees__json *json = source->json;
+    const char *is;
     bool ensemble;
-    EES_TRY(ees__config_check_architecture(json, "DeiTHighwayForImageClassification", err));
-    EES_TRY(ees__json_text(json, "backbone", "ViT", &backbone, err));
-    if (strcmp(backbone, "ViT") != 0)
-        return EES_JSON_REFUSE(json, "backbone", ees__json_get(json, "backbone"), err, "\"ViT\"");
+    config->dims = (struct ees__dims){.image_h = 224,
+                                      .image_w = 224,
+                                      .patch = 16,
+                                      .n_channels = 768,
+                                      .n_heads = 12,
+                                      .mlp_width = 3072,
+                                      .n_blocks = 12};
+    EES_TRY(ees__config_check_architecture(source, err));
+    EES_TRY(ees__json_text(json, "backbone", "ViT", &is, err));
+    if (strcmp(is, backbone) != 0)
+        return EES_JSON_REFUSE(json, "backbone", ees__json_get(json, "backbone"), err, "\"%s\" with these tensors",
+                               backbone);
     EES_TRY(ees__json_bool(json, "encoder_ensemble", false, &ensemble, err));
     if (ensemble)
         return EES_JSON_REFUSE(json, "encoder_ensemble", ees__json_get(json, "encoder_ensemble"), err, "false");
-    EES_TRY(ees__config_read_vit(json, config, err));
+    EES_TRY(ees__config_read_hf(json, 1e-12, config, err));
     EES_TRY(read_exits(json, config, err));
     return read_strategy(json, config, err);
 }
 
-/* LGViT's scripts take a processor of another model and override its size by shortest_edge, so a file that does not
- * say shortest_edge is not what the checkpoint was trained with. */
-static int read_preproc(const struct ees__json *json, struct ees__config *config, ees_error *err) {
-    const struct ees__dims *d = &config->dims;
-    const json_t *size = json ? ees__json_get(json, "size") : NULL;
-    if (json_object_get(size, "shortest_edge"))
-        return ees__preproc_read(json, d, true, &config->preproc, err);
-    size_t shorter = ees__max_size(d->image_h, d->image_w);
-    config->preproc = (struct ees__preproc){
-        .resize_h = (unsigned)shorter,
-        .filter = EES__FILTER_BILINEAR,
-        .crop = true,
-        .crop_round_half_even = true,
-        .rescale = 1.0 / 255.0,
-    };
-    memcpy(config->preproc.mean, ees__imagenet_mean, sizeof ees__imagenet_mean);
-    memcpy(config->preproc.std, ees__imagenet_std, sizeof ees__imagenet_std);
+static int read_vit(const struct ees__source *source, struct ees__config *config, ees_error *err) {
+    return read_config(source, "ViT", config, err);
+}
+
+static int read_deit(const struct ees__source *source, struct ees__config *config, ees_error *err) {
+    EES_TRY(read_config(source, "DeiT", config, err));
+    config->dims.has_dist = true;
+    config->dims.pool = EES__POOL_CLASS_DIST;
     return 0;
 }
 
 const struct ees__family ees__family_lgvit_vit = {
     .name = "lgvit-vit",
     .model_type = "deit",
-    .marker = "deit.encoder.highway.0.classifier.weight",
-    .names = names,
-    .unused = unused,
-    .read_config = read_config,
-    .read_preproc = read_preproc,
+    .architecture = "DeiTHighwayForImageClassification",
+    .markers = {"embed.cls", "exit.0.head.cls.weight"},
+    .naming = EES__NAMES_LGVIT,
+    .prefix = "deit",
+    .read_config = read_vit,
+    .preproc = EES_LGVIT_PREPROC,
+};
+
+const struct ees__family ees__family_lgvit_deit = {
+    .name = "lgvit-deit",
+    .model_type = "deit",
+    .architecture = "DeiTHighwayForImageClassification",
+    .markers = {"embed.cls", "exit.0.head.cls.weight"},
+    .naming = EES__NAMES_LGVIT_DISTILLED,
+    .prefix = "deit",
+    .read_config = read_deit,
+    .preproc = EES_LGVIT_PREPROC,
 };

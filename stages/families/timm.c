@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* timm's `VisionTransformer` and `VisionTransformerDistilled`, and DINOv2 as published (facebookresearch/dinov2), whose
+ * names timm kept (spec 3.1). Their configs say little: sizes are measured on the tensors, "model_args" and
+ * "pretrained_cfg" of config.json add the rest. */
+#include <string.h>
+
+#include "stages/family.h"
+
+static const struct ees__vit_keys arg_keys = {
+    .image_size = "img_size",
+    .patch_size = "patch_size",
+    .n_colours = "in_chans",
+    .n_channels = "embed_dim",
+    .n_heads = "num_heads",
+    .n_blocks = "depth",
+};
+
+static struct ees__json child_of(const struct ees__json *json, const char *key) {
+    json_t *object = ees__json_get(json, key);
+    return ees__json_child(json, key, json_is_object(object) ? object : NULL);
+}
+
+/* The models whose attention heads do not have 64 channels (timm, vision_transformer.py). */
+static void guess_heads(const char *architecture, struct ees__dims *d) {
+    static const struct {
+        const char *start;
+        size_t n_heads;
+    } exceptions[] = {
+        {"vit_huge_", 16},
+        {"vit_giant_patch14_dinov2", 24},
+        {"vit_giant_patch14_reg4_dinov2", 24},
+        {"vit_giant_", 16},
+        {"vit_gigantic_", 16},
+        {"vit_so400m_", 16},
+        {"vit_so150m_", 13},
+    };
+    for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++)
+        if (strncmp(architecture, exceptions[i].start, strlen(exceptions[i].start)) == 0) {
+            d->n_heads = exceptions[i].n_heads;
+            return;
+        }
+}
+
+/* "input_size": [3, height, width]. */
+static int read_input_size(const struct ees__json *pretrained, struct ees__dims *d, ees_error *err) {
+    const json_t *list = ees__json_get(pretrained, "input_size");
+    json_int_t h = json_integer_value(json_array_get(list, 1)), w = json_integer_value(json_array_get(list, 2));
+    if (!list)
+        return 0;
+    if (json_array_size(list) != 3 || h < 1 || h > EES__MAX_IMAGE || w < 1 || w > EES__MAX_IMAGE)
+        return EES_JSON_REFUSE(pretrained, "input_size", list, err, "[3, height, width], sides from 1 to %d",
+                               EES__MAX_IMAGE);
+    d->image_h = (size_t)h;
+    d->image_w = (size_t)w;
+    return 0;
+}
+
+static int read_sizes(const struct ees__source *source, struct ees__config *config, ees_error *err) {
+    struct ees__json args = child_of(source->json, "model_args"), pretrained = child_of(source->json, "pretrained_cfg");
+    const char *architecture;
+    EES_TRY(ees__json_text(source->json, "architecture", "", &architecture, err));
+    EES_TRY(ees__config_measure(source, config, err));
+    guess_heads(architecture, &config->dims);
+    EES_TRY(read_input_size(&pretrained, &config->dims, err));
+    EES_TRY(ees__config_read_sizes(&args, &arg_keys, config, err));
+    EES_TRY(ees__json_real(source->json, "layer_norm_eps", 0.0, 1.0, 1e-6, &config->dims.norm_eps, err));
+    size_t *n_classes = &config->dims.n_classes;
+    EES_TRY(ees__json_size(source->json, "num_classes", 1, EES__MAX_CLASSES, *n_classes, n_classes, err));
+    return ees__json_size(&args, "num_classes", 1, EES__MAX_CLASSES, *n_classes, n_classes, err);
+}
+
+static int read_pool(const struct ees__source *source, struct ees__dims *d, ees_error *err) {
+    const char *pool;
+    EES_TRY(ees__json_text(source->json, "global_pool", "token", &pool, err));
+    d->pool = EES__POOL_CLASS;
+    if (d->has_dist)
+        d->pool = EES__POOL_CLASS_DIST;
+    else if (strcmp(pool, "avg") == 0)
+        d->pool = ees__source_find(source, "fc_norm.weight") ? EES__POOL_MEAN_NORM : EES__POOL_NORM_MEAN;
+    else if (strcmp(pool, "token") != 0)
+        return EES_JSON_REFUSE(source->json, "global_pool", ees__json_get(source->json, "global_pool"), err,
+                               "\"token\" or \"avg\"");
+    return 0;
+}
+
+static int read_filter(const struct ees__json *json, struct ees__preproc_rule *rule, ees_error *err) {
+    const char *name, *mode;
+    EES_TRY(ees__json_text(json, "interpolation", "bicubic", &name, err));
+    bool bicubic = strcmp(name, "bicubic") == 0;
+    if (!bicubic && strcmp(name, "bilinear") != 0)
+        return EES_JSON_REFUSE(json, "interpolation", ees__json_get(json, "interpolation"), err,
+                               "\"bicubic\" or \"bilinear\"");
+    rule->filter = bicubic ? EES__FILTER_BICUBIC : EES__FILTER_BILINEAR;
+    EES_TRY(ees__json_text(json, "crop_mode", "center", &mode, err));
+    rule->keep_aspect = strcmp(mode, "center") == 0;
+    if (!rule->keep_aspect && strcmp(mode, "squash") != 0)
+        return EES_JSON_REFUSE(json, "crop_mode", ees__json_get(json, "crop_mode"), err, "\"center\" or \"squash\"");
+    return 0;
+}
+
+/* "pretrained_cfg" describes the pictures, too. */
+static int read_rule(const struct ees__json *json, struct ees__preproc_rule *rule, ees_error *err) {
+    struct ees__json pretrained = child_of(json, "pretrained_cfg");
+    EES_TRY(ees__json_real(&pretrained, "crop_pct", 0.1, 1.0, rule->crop_share, &rule->crop_share, err));
+    EES_TRY(read_filter(&pretrained, rule, err));
+    EES_TRY(ees__json_rgb(&pretrained, "mean", -1e6, rule->mean, err));
+    return ees__json_rgb(&pretrained, "std", 1e-6, rule->std, err);
+}
+
+static int read_timm(const struct ees__source *source, struct ees__config *config, ees_error *err) {
+    EES_TRY(read_sizes(source, config, err));
+    EES_TRY(read_pool(source, &config->dims, err));
+    EES_TRY(read_rule(source->json, &config->preproc_rule, err));
+    config->dims.table_filter = EES__TABLE_CUBIC_ANTIALIAS;
+    return ees__config_read_early_exits(source->json, config, err);
+}
+
+/* The official linear heads read the class token, or [class ; mean of patches] (spec 1.3). */
+static int read_dinov2(const struct ees__source *source, struct ees__config *config, ees_error *err) {
+    struct ees__dims *d = &config->dims;
+    EES_TRY(read_sizes(source, config, err));
+    const ees_tensor_info *head = ees__source_find(source, "head.cls.weight");
+    bool with_mean = head && head->rank == 2 && head->shape[1] == 2 * d->n_channels;
+    d->pool = with_mean ? EES__POOL_CLASS_MEAN : EES__POOL_CLASS;
+    d->table_filter = d->n_registers ? EES__TABLE_CUBIC_ANTIALIAS : EES__TABLE_CUBIC_SCALED;
+    return ees__config_read_early_exits(source->json, config, err);
+}
+
+const struct ees__family ees__family_timm = {
+    .name = "timm-vit",
+    .markers = {"blk.0.attn.qkv.weight"},
+    .naming = EES__NAMES_TIMM,
+    .read_config = read_timm,
+    .preproc = {.crop_share = 0.9,
+                .keep_aspect = true,
+                .half_even = true,
+                .filter = EES__FILTER_BICUBIC,
+                .mean = {0.5, 0.5, 0.5},
+                .std = {0.5, 0.5, 0.5}},
+};
+
+/* Told from timm's by the mask token, which timm drops. */
+const struct ees__family ees__family_dinov2 = {
+    .name = "dinov2",
+    .model_type = "dinov2",
+    .markers = {"blk.0.attn.qkv.weight", "embed.mask"},
+    .naming = EES__NAMES_TIMM,
+    .read_config = read_dinov2,
+    .preproc = {.crop_share = 0.875,
+                .keep_aspect = true,
+                .half_even = true,
+                .filter = EES__FILTER_BICUBIC,
+                .mean = EES_IMAGENET_MEAN,
+                .std = EES_IMAGENET_STD,
+                .default_side_px = 224},
+};

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of names. A canonical name is a row; a model of any framework is asked for its tensors by that name alone.
+ *
+ *   @        the family's prefix ("vit", "deit", ...)
+ *   #        the index, the same on both sides
+ *   ^        the 0-based block in front of exit #
+ *   {a,b,c}  three tensors, stacked
+ *   a|b      several spellings; the one the file has is taken
+ *   *        any text, in second and later spellings (DINOv2 may store blocks in chunks: blocks.CHUNK.BLOCK)
+ *   ~        the ending (weight, bias, running_mean, running_var) without its dot; else it follows with one
+ *
+ * Shapes: C channels, F MLP width, K classes, P patch side, R registers, T rows of the position table. Linear layers
+ * are (out, in), packed qkv is rows [Q; K; V]. */
+#include "stages/names.h"
+
+#include <ctype.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "stages/config.h"
+
+enum {
+    HF = EES__NAMES_HF,
+    HF_TWO = EES__NAMES_HF_DISTILLED,
+    DINOV2 = EES__NAMES_HF_DINOV2,
+    LGVIT = EES__NAMES_LGVIT,
+    LGVIT_TWO = EES__NAMES_LGVIT_DISTILLED,
+    TIMM = EES__NAMES_TIMM,
+    TORCHVISION = EES__NAMES_TORCHVISION,
+    EEVIT = EES__NAMES_EEVIT,
+};
+
+/* Where a naming has no name of its own it uses this one's. */
+static const unsigned char base_of[EES__N_NAMINGS] = {
+    [HF] = HF,           [HF_TWO] = HF, [DINOV2] = HF,   [LGVIT] = HF,
+    [LGVIT_TWO] = LGVIT, [TIMM] = TIMM, [EEVIT] = EEVIT, [TORCHVISION] = TORCHVISION,
+};
+
+struct row {
+    const char *canonical;
+    const char *name[EES__N_NAMINGS];
+};
+
+#define TORCHVISION_LAYER "encoder.layers.encoder_layer_#."
+#define EEVIT_HEAD        "transformer.layers.^.highway.highway_head."
+#define LGVIT_HEAD        "@.encoder.highway.#.mlp."
+
+/* clang-format off */
+static const struct row table[] = {
+    /* (C,3,P,P), (C) */
+    {"embed.patch", {
+        [HF] = "@.embeddings.patch_embeddings.projection", [TIMM] = "patch_embed.proj",
+        [TORCHVISION] = "conv_proj", [EEVIT] = "patch_embedding.projection"}},
+    /* (1,1,C) */
+    {"embed.cls", {
+        [HF] = "@.embeddings.cls_token", [TIMM] = "cls_token",
+        [TORCHVISION] = "class_token", [EEVIT] = "patch_embedding.cls_token"}},
+    {"embed.dist", {[HF] = "@.embeddings.distillation_token", [TIMM] = "dist_token"}},
+    /* (1,R,C) */
+    {"embed.reg", {[HF] = "@.embeddings.register_tokens", [TIMM] = "reg_token|register_tokens"}},
+    /* (1,T,C) */
+    {"embed.pos", {
+        [HF] = "@.embeddings.position_embeddings", [TIMM] = "pos_embed",
+        [TORCHVISION] = "encoder.pos_embedding", [EEVIT] = "patch_embedding.pos_embedding"}},
+    /* unused; tells DINOv2 as published from timm's copies */
+    {"embed.mask", {[HF] = "@.embeddings.mask_token", [TIMM] = "mask_token"}},
+
+    /* (C) */
+    {"blk.#.norm1", {
+        [HF] = "@.encoder.layer.#.layernorm_before", [DINOV2] = "@.encoder.layer.#.norm1",
+        [TIMM] = "blocks.#.norm1|blocks.*.#.norm1",
+        [TORCHVISION] = TORCHVISION_LAYER "ln_1", [EEVIT] = "transformer.layers.#.norm_1"}},
+    /* (3C,C), (3C) */
+    {"blk.#.attn.qkv", {
+        [HF] = "@.encoder.layer.#.attention.attention.{query,key,value}",
+        [TIMM] = "blocks.#.attn.qkv|blocks.*.#.attn.qkv",
+        [TORCHVISION] = TORCHVISION_LAYER "self_attention.in_proj_~", [EEVIT] = "transformer.layers.#.W_QKV"}},
+    /* (C,C), (C) */
+    {"blk.#.attn.proj", {
+        [HF] = "@.encoder.layer.#.attention.output.dense", [TIMM] = "blocks.#.attn.proj|blocks.*.#.attn.proj",
+        [TORCHVISION] = TORCHVISION_LAYER "self_attention.out_proj",
+        [EEVIT] = "transformer.layers.#.attention_output.0"}},
+    /* (C): layer scale */
+    {"blk.#.ls1", {
+        [DINOV2] = "@.encoder.layer.#.layer_scale1.lambda1", [TIMM] = "blocks.#.ls1.gamma|blocks.*.#.ls1.gamma"}},
+    {"blk.#.norm2", {
+        [HF] = "@.encoder.layer.#.layernorm_after", [DINOV2] = "@.encoder.layer.#.norm2",
+        [TIMM] = "blocks.#.norm2|blocks.*.#.norm2",
+        [TORCHVISION] = TORCHVISION_LAYER "ln_2", [EEVIT] = "transformer.layers.#.mlps.norm_2"}},
+    /* (F,C), (F) */
+    {"blk.#.mlp.fc1", {
+        [HF] = "@.encoder.layer.#.intermediate.dense", [DINOV2] = "@.encoder.layer.#.mlp.fc1",
+        [TIMM] = "blocks.#.mlp.fc1|blocks.*.#.mlp.fc1",
+        [TORCHVISION] = TORCHVISION_LAYER "mlp.0|" TORCHVISION_LAYER "mlp.linear_1",
+        [EEVIT] = "transformer.layers.#.mlps.mlp_intermediate.0"}},
+    /* (C,F), (C) */
+    {"blk.#.mlp.fc2", {
+        [HF] = "@.encoder.layer.#.output.dense", [DINOV2] = "@.encoder.layer.#.mlp.fc2",
+        [TIMM] = "blocks.#.mlp.fc2|blocks.*.#.mlp.fc2",
+        [TORCHVISION] = TORCHVISION_LAYER "mlp.3|" TORCHVISION_LAYER "mlp.linear_2",
+        [EEVIT] = "transformer.layers.#.mlps.mlp_output.0"}},
+    /* (2F,C), (2F) and (C,F), (C): SwiGLU */
+    {"blk.#.mlp.w12", {
+        [DINOV2] = "@.encoder.layer.#.mlp.weights_in",
+        [TIMM] = "blocks.#.mlp.w12|blocks.*.#.mlp.w12|blocks.#.mlp.fc1"}},
+    {"blk.#.mlp.w3", {
+        [DINOV2] = "@.encoder.layer.#.mlp.weights_out",
+        [TIMM] = "blocks.#.mlp.w3|blocks.*.#.mlp.w3|blocks.#.mlp.fc2"}},
+    {"blk.#.ls2", {
+        [DINOV2] = "@.encoder.layer.#.layer_scale2.lambda1", [TIMM] = "blocks.#.ls2.gamma|blocks.*.#.ls2.gamma"}},
+
+    /* (C): of the class token, or of the mean of the patches where that is made first */
+    {"norm", {
+        [HF] = "@.layernorm", [TIMM] = "norm", [TORCHVISION] = "encoder.ln",
+        [EEVIT] = "transformer.norm_post_layers"}},
+    {"fc_norm", {[TIMM] = "fc_norm"}},
+    /* (K,C), (K) */
+    {"head.cls", {
+        [HF] = "classifier", [HF_TWO] = "cls_classifier", [LGVIT_TWO] = "cls_classifier", [TIMM] = "head",
+        [TORCHVISION] = "heads.head", [EEVIT] = "last_exit"}},
+    {"head.dist", {[HF] = "distillation_classifier", [TIMM] = "head_dist"}},
+
+    /* heads conv1_1 and conv2_1: (C,C,1,1), (C,1,3,3), BatchNorms (C) */
+    {"exit.#.conv1", {[LGVIT] = LGVIT_HEAD "conv1.0", [EEVIT] = EEVIT_HEAD "conv1.0"}},
+    {"exit.#.bn1", {[LGVIT] = LGVIT_HEAD "conv1.2", [EEVIT] = EEVIT_HEAD "conv1.2"}},
+    {"exit.#.dw", {[LGVIT] = LGVIT_HEAD "proj", [EEVIT] = EEVIT_HEAD "proj"}},
+    {"exit.#.bn2", {[LGVIT] = LGVIT_HEAD "proj_bn", [EEVIT] = EEVIT_HEAD "proj_bn"}},
+    {"exit.#.conv2", {[LGVIT] = LGVIT_HEAD "conv2.0", [EEVIT] = EEVIT_HEAD "conv2.0"}},
+    {"exit.#.bn3", {[LGVIT] = LGVIT_HEAD "conv2.1", [EEVIT] = EEVIT_HEAD "conv2.1"}},
+    /* head attention_r: (3C,C) without bias, (C,C), (C) */
+    {"exit.#.attn.qkv", {[LGVIT] = LGVIT_HEAD "qkv", [EEVIT] = EEVIT_HEAD "qkv"}},
+    {"exit.#.attn.proj", {[LGVIT] = LGVIT_HEAD "proj", [EEVIT] = EEVIT_HEAD "proj"}},
+    /* (K,C), (K) of all heads */
+    {"exit.#.head.cls", {
+        [LGVIT] = "@.encoder.highway.#.classifier", [LGVIT_TWO] = "@.encoder.highway.#.cls_classifier",
+        [EEVIT] = "transformer.layers.^.highway.classifier.classifier"}},
+    {"exit.#.head.dist", {[LGVIT] = "@.encoder.highway.#.distillation_classifier"}},
+    {0},
+};
+/* clang-format on */
+
+/* fnmatch(3) patterns. Poolers and mask tokens belong to training; transformers' own classes do not read them. */
+static const char *const unused[] = {"@.pooler.dense.*", "@.embeddings.mask_token", "mask_token",
+                                     "*.num_batches_tracked", NULL};
+
+/* "blk.3.attn.qkv" -> "blk.#.attn.qkv" and "3". A canonical name holds one index at most. */
+static void split_index(const char *base, size_t n, char *generic, char *index) {
+    size_t n_generic = 0, n_index = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool starts = i > 0 && base[i - 1] == '.' && isdigit((unsigned char)base[i]);
+        if (!starts) {
+            generic[n_generic++] = base[i];
+            continue;
+        }
+        while (i < n && isdigit((unsigned char)base[i]))
+            index[n_index++] = base[i++];
+        generic[n_generic++] = '#';
+        i--;
+    }
+    generic[n_generic] = index[n_index] = '\0';
+}
+
+/* Length of the name without ".weight" and its like. */
+static size_t base_length(const char *name) {
+    static const char *const suffixes[] = {".weight", ".bias", ".running_mean", ".running_var"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        size_t n_suffix = strlen(suffixes[i]);
+        if (n > n_suffix && strcmp(name + n - n_suffix, suffixes[i]) == 0)
+            return n - n_suffix;
+    }
+    return n;
+}
+
+/* The row's pattern in this naming, NULL: none. */
+static const char *find_pattern(const struct ees__names *names, const char *generic) {
+    for (const struct row *row = table; row->canonical; row++) {
+        if (strcmp(row->canonical, generic) != 0)
+            continue;
+        for (unsigned naming = names->naming;; naming = base_of[naming])
+            if (row->name[naming] || naming == base_of[naming])
+                return row->name[naming];
+    }
+    return NULL;
+}
+
+/* A name under construction. */
+struct text {
+    char *out;
+    size_t n;
+    bool too_long;
+};
+
+static void put(struct text *t, const char *piece, size_t n) {
+    t->too_long |= t->n + n >= EES__MAX_TENSOR_NAME;
+    if (t->too_long)
+        return;
+    memcpy(t->out + t->n, piece, n);
+    t->out[t->n += n] = '\0';
+}
+
+static void put_text(struct text *t, const char *piece) { put(t, piece, strlen(piece)); }
+
+/* What stands in for '^'. */
+static void put_exit_block(struct text *t, const struct ees__names *names, const char *index) {
+    char number[12];
+    unsigned exit_idx = 0;
+    sscanf(index, "%u", &exit_idx);
+    snprintf(number, sizeof number, "%u",
+             names->exits && exit_idx < EES_MAX_EXITS ? names->exits[exit_idx].after_block - 1 : 0);
+    put_text(t, number);
+}
+
+/* The k-th text between braces; NULL: there is none. */
+static const char *find_choice(const char *open, unsigned k, size_t *n) {
+    for (const char *start = open + 1;; k--) {
+        *n = strcspn(start, ",}");
+        if (k == 0)
+            return start;
+        if (start[*n] == '}')
+            return NULL;
+        start += *n + 1;
+    }
+}
+
+/* @return false: the pattern has no part k, or the name is too long */
+static bool expand_part(const struct ees__names *names, const char *pattern, size_t n, unsigned k, const char *index,
+                        const char *suffix, char out[EES__MAX_TENSOR_NAME]) {
+    struct text t = {.out = out};
+    bool joined = false, has_choice = false;
+    for (const char *p = pattern; p < pattern + n; p++) {
+        const char *choice;
+        size_t n_choice;
+        switch (*p) {
+        case '@':
+            put_text(&t, names->prefix);
+            break;
+        case '#':
+            put_text(&t, index);
+            break;
+        case '^':
+            put_exit_block(&t, names, index);
+            break;
+        case '~':
+            put_text(&t, *suffix ? suffix + 1 : "");
+            joined = true;
+            break;
+        case '{':
+            if (!(choice = find_choice(p, k, &n_choice)))
+                return false;
+            put(&t, choice, n_choice);
+            p = strchr(p, '}');
+            has_choice = true;
+            break;
+        default:
+            put(&t, p, 1);
+        }
+    }
+    if (!joined)
+        put_text(&t, suffix);
+    return !t.too_long && (k == 0 || has_choice);
+}
+
+unsigned ees__names_expand(const struct ees__names *names, const char *canonical, unsigned alternative,
+                           char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME]) {
+    char generic[EES__MAX_TENSOR_NAME], index[EES__MAX_TENSOR_NAME];
+    size_t n_base = base_length(canonical);
+    if (n_base >= EES__MAX_TENSOR_NAME)
+        return 0;
+    split_index(canonical, n_base, generic, index);
+    const char *pattern = find_pattern(names, generic);
+    if (!pattern)
+        return alternative == 0 && snprintf(parts[0], EES__MAX_TENSOR_NAME, "%s", canonical) < EES__MAX_TENSOR_NAME;
+    for (; alternative > 0; alternative--) {
+        pattern += strcspn(pattern, "|");
+        if (*pattern++ == '\0')
+            return 0;
+    }
+    unsigned n = 0;
+    while (n < EES__MAX_PARTS &&
+           expand_part(names, pattern, strcspn(pattern, "|"), n, index, canonical + n_base, parts[n]))
+        n++;
+    return n;
+}
+
+/* Replace a name with '*' by the file's. */
+static bool is_there(const ees_tensors *tensors, char name[EES__MAX_TENSOR_NAME]) {
+    if (!strchr(name, '*'))
+        return ees_tensors_find(tensors, name);
+    for (size_t i = 0; i < ees_tensors_count(tensors); i++) {
+        const char *candidate = ees_tensors_at(tensors, i)->name;
+        if (strlen(candidate) < EES__MAX_TENSOR_NAME && fnmatch(name, candidate, 0) == 0) {
+            memcpy(name, candidate, strlen(candidate) + 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+unsigned ees__names_locate(const struct ees__names *names, const ees_tensors *tensors, const char *canonical,
+                           char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME], bool *found) {
+    *found = true;
+    for (unsigned alternative = 0;; alternative++) {
+        unsigned n = ees__names_expand(names, canonical, alternative, parts);
+        if (n == 0)
+            break;
+        if (!is_there(tensors, parts[0]))
+            continue;
+        for (unsigned i = 1; i < n; i++)
+            is_there(tensors, parts[i]);
+        return n;
+    }
+    *found = false;
+    return ees__names_expand(names, canonical, 0, parts);
+}
+
+bool ees__names_unused(const struct ees__names *names, const char *tensor) {
+    for (const char *const *pattern = unused; *pattern; pattern++) {
+        char name[EES__MAX_TENSOR_NAME];
+        if (expand_part(names, *pattern, strlen(*pattern), 0, "", "", name) && fnmatch(name, tensor, 0) == 0)
+            return true;
+    }
+    return false;
+}
