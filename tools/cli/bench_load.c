@@ -12,6 +12,7 @@ struct offer {
     uint64_t start_ns;
     double period_ns;
     size_t n, pushed, pulled;
+    bool full; /* the next frame is due and there is no room: only an answer helps */
     uint64_t *latencies_ns; /* holds how late a frame was pushed until its answer is there */
 };
 
@@ -21,12 +22,14 @@ static uint64_t due_ns(const struct offer *o, size_t frame) {
 
 /* Push what is due, as far as there is room. @return 0 or the engine's failure */
 static int push_due(const struct bench *b, struct bench_config *c, struct offer *o, ees_error *err) {
+    o->full = false;
     while (o->pushed < o->n) {
         uint64_t now = now_ns(), due = due_ns(o, o->pushed);
         if (now < due)
             return 0;
         int rc = ees_engine_push(c->engine, &b->frames[o->pushed % b->n_frames], 0, err);
-        if (rc == EES_EAGAIN)
+        o->full = rc == EES_EAGAIN;
+        if (o->full)
             return 0;
         CLI_TRY(rc);
         o->latencies_ns[o->pushed++] = now - due;
@@ -34,12 +37,12 @@ static int push_due(const struct bench *b, struct bench_config *c, struct offer 
     return 0;
 }
 
-/* Until the next frame is due; without a limit when all are in, or when there is no room before the next answer. */
+/* Until the next frame is due, which may be now; without a limit when all are in, or when there is no room. */
 static int64_t patience_us(const struct offer *o) {
-    if (o->pushed == o->n)
+    if (o->full || o->pushed == o->n)
         return -1;
     uint64_t now = now_ns(), due = due_ns(o, o->pushed);
-    return now < due ? (int64_t)((due - now) / 1000) : -1;
+    return now < due ? (int64_t)((due - now) / 1000) : 0;
 }
 
 static int pull_next(struct bench_config *c, struct offer *o, ees_error *err) {
