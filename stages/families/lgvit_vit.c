@@ -124,9 +124,13 @@ static int read_strategy(const struct ees__json *json, struct ees__config *confi
     if (strcmp(name, "patience") == 0)
         return read_patience(json, config, err);
     if (strcmp(name, "patient_and_confident") == 0)
-        return ees__config_read_counted_thresholds(json, "threshold", config, err);
-    return ees__config_read_per_exit(json, "threshold", config, config->policy.thresholds, &config->policy.n_thresholds,
-                                     err);
+        EES_TRY(ees__config_read_counted_thresholds(json, "threshold", config, err));
+    else
+        EES_TRY(ees__config_read_per_exit(json, "threshold", config, config->policy.thresholds,
+                                          &config->policy.n_thresholds, err));
+    /* Ours, beside LGViT's own keys: how far overload may move the thresholds. */
+    return ees__config_read_per_exit(json, "degraded_threshold", config, config->policy.degraded,
+                                     &config->policy.n_degraded, err);
 }
 
 static int read_config(const struct ees__json *json, struct ees__config *config, ees_error *err) {

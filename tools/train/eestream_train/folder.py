@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from . import data
+from .folder_json import write_json
 from .model import Config, EarlyExitViT
 
 
@@ -53,13 +53,6 @@ def lgvit_config(config: Config, names: tuple[str, ...], threshold: list[float] 
         "train_strategy": train_strategy,
         "transformers_version": "4.26.0",
     }
-
-
-def write_json(path: Path, value) -> None:
-    """Indented JSON, but lists of plain values on one line."""
-    text = json.dumps(value, indent=2)
-    path.write_text(re.sub(r"\[[^][{}]*\]", lambda m: " ".join(m[0].split())
-                           .replace("[ ", "[").replace(" ]", "]"), text) + "\n")
 
 
 def write(directory: Path, model: EarlyExitViT, config: dict) -> None:
