@@ -7,7 +7,8 @@
 For each model and exit mix: unit costs are measured (eestream plan --save-profile), then one worker and two are run for real
 (eestream bench), then the same frames are simulated from the costs alone (eestream plan --simulate). Then again with a spinner
 pinned to the second core, which it keeps busy for a known share of the time; the simulator is told "fast=1@1,slow=1@SPEED" with
-SPEED what the spinner left. Prints a Markdown table. About six minutes on two free cores. Standard library only.
+SPEED what the spinner left. Prints a Markdown table; "other jobs" is the part of all cores' time that others used meanwhile: rows
+where it is more than a few per cent mean little. About six minutes on two free cores. Standard library only.
 """
 
 import argparse
@@ -58,6 +59,25 @@ class Spinner:
         return float(out)
 
 
+class Others:
+    """CPU time that neither this process nor its children used, as a part of all cores' time: other jobs spoil the comparison."""
+
+    def __init__(self):
+        self.start = self.read()
+
+    @staticmethod
+    def read():
+        with open("/proc/stat", encoding="ascii") as f:
+            ticks = list(map(int, f.readline().split()[1:9]))
+        idle = ticks[3] + ticks[4]
+        return sum(ticks) / os.sysconf("SC_CLK_TCK"), idle / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
+
+    def share(self, spun_share):
+        """spun_share: of one core, by a spinner that has not been waited for at the start."""
+        total, idle, own = (now - then for now, then in zip(self.read(), self.start))
+        return max(0, (total - idle - own) / total - spun_share / os.cpu_count())
+
+
 def command(args, *more):
     text = subprocess.run([args.eestream, *map(str, more)], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                           text=True).stdout
@@ -88,16 +108,16 @@ def simulate(args, profile, model, config, cores):
 class Table:
     def __init__(self):
         self.rows = []
-        print("| model | exit mix | cores | predicted fps | measured fps (min-max) | predicted / measured |\n"
-              "|---|---|---|---|---|---|")
+        print("| model | exit mix | cores | predicted fps | measured fps (min-max) | predicted / measured | other jobs |\n"
+              "|---|---|---|---|---|---|---|")
 
-    def add(self, model, mix, cores, predicted, config):
+    def add(self, model, mix, cores, predicted, config, others):
         fps = config["fps"]
         ratio = predicted["fps"] / fps["median"]
         self.rows.append({"model": model, "mix": mix, "cores": cores, "predicted_fps": predicted["fps"],
-                          "measured_fps": fps["median"], "ratio": ratio})
+                          "measured_fps": fps["median"], "ratio": ratio, "others": others})
         print(f"| {model} | {mix} | {cores} | {predicted['fps']:.2f} | {fps['median']:.2f} ({fps['min']:.2f}-{fps['max']:.2f}) | "
-              f"{ratio:.3f} |", flush=True)
+              f"{ratio:.3f} | {others:.1%} |", flush=True)
 
 
 def with_and_without_exits(mix, first):
@@ -106,23 +126,26 @@ def with_and_without_exits(mix, first):
 
 
 def measure_free(args, folder, table, model, mix, profile):
+    others = Others()
     configs = bench(args, folder, model, mix)
+    others = others.share(0)
     for name, suffix in with_and_without_exits(mix, mix == args.mixes[0]):
         for cores, kind in (("1", "1 worker"), ("2", "plan")):
             config = configs[kind + suffix]
-            table.add(model, name, cores, simulate(args, profile, model, config, cores), config)
+            table.add(model, name, cores, simulate(args, profile, model, config, cores), config, others)
 
 
 def measure_spun(args, folder, table, model, mix, profile):
-    spinner = Spinner(args.cpus[1], args.spin_share)
+    spinner, others = Spinner(args.cpus[1], args.spin_share), Others()
     try:
         configs = bench(args, folder, model, mix)
+        others = others.share(args.spin_share)
     finally:
         speed = 1 - spinner.stop()
     for name, suffix in with_and_without_exits(mix, mix == args.mixes[0]):
         config = configs["replicas" + suffix]
         predicted = simulate(args, profile, model, config, f"fast=1@1,slow=1@{speed:.3f}")
-        table.add(model, name, f"1 + 1 at {speed:.2f}", predicted, config)
+        table.add(model, name, f"1 + 1 at {speed:.2f}", predicted, config, others)
 
 
 def measure(args):
