@@ -306,6 +306,7 @@ static const struct form_case form_cases[] = {
      {REMOVE, "dinov2_with_registers.encoder.layer.1.layer_scale2.lambda1", 0, {"layer_scale2.lambda1'", "missing"}}},
     {DINOV2("\"num_register_tokens\":2"), {RESHAPE, "classifier.weight", 0, {"is (32,3), expected (3,32)"}}},
     {DINOV2("\"num_register_tokens\":2"), {ADD, "head.weight", 0, {"'head.weight'", "not part of"}}},
+    {TIMM(0, ",\"act_layer\":\"gelu_tanh\""), {REMOVE, NULL, 0, {"'model_args.act_layer'", "gelu_tanh"}}},
     {TIMM(0, ",\"num_classes\":5"), {REMOVE, NULL, 0, {"'head.weight' is (3,16), expected (5,16)"}}},
     {TIMM(0, ",\"depth\":3"), {REMOVE, NULL, 0, {"'blocks.2.norm1.weight'", "blocks.*.2.norm1.weight", "missing"}}},
     {TIMM(0, ""), {REMOVE, "blocks.1.norm1.weight", 0, {"'blocks.1.norm1.weight'", "missing"}}},
