@@ -62,7 +62,9 @@ int ees__config_read_sizes(const struct ees__json *json, const struct ees__vit_k
     EES_TRY(ees__json_size(json, keys->n_colours, 3, 3, 3, &n_colours, err));
     EES_TRY(read_size(json, keys->n_channels, MAX_CHANNELS, &d->n_channels, err));
     EES_TRY(read_size(json, keys->n_heads, MAX_CHANNELS, &d->n_heads, err));
-    if (d->n_heads == 0 || d->n_channels % d->n_heads)
+    if (d->n_heads == 0)
+        return EES_JSON_REFUSE(json, keys->n_heads, NULL, err, "a divisor of the %zu channels", d->n_channels);
+    if (d->n_channels % d->n_heads)
         return EES_JSON_REFUSE(json, keys->n_channels, ees__json_get(json, keys->n_channels), err,
                                "a multiple of '%s' (%zu)", keys->n_heads, d->n_heads);
     EES_TRY(read_size(json, keys->mlp_width, EES__MAX_MLP_WIDTH, &d->mlp_width, err));

@@ -222,8 +222,116 @@ void tiny_remove(struct tiny *tiny, const char *name) {
     *t = tiny->tensors[--tiny->n_tensors];
 }
 
+/* ---- backbones of every family -------------------------------------------------------------------------- */
+
+static void add_form_block(struct tiny *tiny, const struct ees__family *family, unsigned block, unsigned flags) {
+    static const struct {
+        const char *leaf;
+        unsigned rank, n, k, only, never; /* flags */
+    } pairs[] = {{"norm1", 1, C, 0, 0, 0},
+                 {"attn.qkv", 2, 3 * C, C, 0, 0},
+                 {"attn.proj", 2, C, C, 0, 0},
+                 {"norm2", 1, C, 0, 0, 0},
+                 {"mlp.fc1", 2, F, C, 0, FORM_GATED},
+                 {"mlp.fc2", 2, C, F, 0, FORM_GATED},
+                 {"mlp.w12", 2, 2 * F, C, FORM_GATED, 0},
+                 {"mlp.w3", 2, C, F, FORM_GATED, 0}};
+    char name[48];
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        snprintf(name, sizeof name, "blk.%u.%s", block, pairs[i].leaf);
+        if ((flags & pairs[i].only) == pairs[i].only && !(flags & pairs[i].never))
+            add_pair(tiny, family, name, pairs[i].rank, pairs[i].n, pairs[i].k, 0, 0);
+    }
+    for (unsigned i = 1; i <= 2 && (flags & FORM_SCALE); i++) {
+        snprintf(name, sizeof name, "blk.%u.ls%u", block, i);
+        add(tiny, family, name, 1, C, 0, 0, 0);
+    }
+}
+
+void tiny_init_form(struct tiny *tiny, const struct form *form) {
+    const struct ees__family *family = ees__family_by_name(form->family);
+    size_t h = form->image_h ? form->image_h : 8, w = form->image_w ? form->image_w : 12;
+    size_t patch = form->patch ? form->patch : P, n_special = form->flags & FORM_DIST ? 2 : 1;
+    assert_non_null(family);
+    memset(tiny, 0, sizeof *tiny);
+    tiny->config = json_loads(form->config, 0, NULL);
+    assert_non_null(tiny->config);
+    add(tiny, family, "embed.cls", 3, 1, 1, C, 0);
+    if (form->flags & FORM_DIST)
+        add(tiny, family, "embed.dist", 3, 1, 1, C, 0);
+    if (form->flags & FORM_REGISTERS)
+        add(tiny, family, "embed.reg", 3, 1, 2, C, 0);
+    add(tiny, family, "embed.pos", 3, 1, n_special + h / patch * (w / patch), C, 0);
+    add_pair(tiny, family, "embed.patch", 4, C, 3, patch, patch);
+    for (unsigned i = 0; i < N_BLOCKS; i++)
+        add_form_block(tiny, family, i, form->flags);
+    add_pair(tiny, family, "norm", 1, C, 0, 0, 0);
+    add_pair(tiny, family, "head.cls", 2, K, form->flags & FORM_WIDE_HEAD ? 2 * C : C, 0, 0);
+    if (form->flags & FORM_DIST)
+        add_pair(tiny, family, "head.dist", 2, K, C, 0, 0);
+}
+
+void tiny_rename(struct tiny *tiny, const char *from, const char *to) {
+    size_t n_renamed = 0, n_from = strlen(from);
+    for (size_t i = 0; i < tiny->n_tensors; i++) {
+        struct tensor *t = &tiny->tensors[i];
+        char name[2 * sizeof t->name];
+        if (strncmp(t->name, from, n_from) != 0)
+            continue;
+        assert_in_range(snprintf(name, sizeof name, "%s%s", to, t->name + n_from), 1, sizeof t->name - 1);
+        memcpy(t->name, name, sizeof t->name);
+        n_renamed++;
+    }
+    assert_true(n_renamed > 0);
+}
+
+struct tensor *tiny_add(struct tiny *tiny, const char *name, unsigned rank, size_t d0, size_t d1, size_t d2) {
+    struct tensor *t = &tiny->tensors[tiny->n_tensors++];
+    *t = (struct tensor){.dtype = "F32", .rank = rank, .shape = {d0, d1, d2}};
+    snprintf(t->name, sizeof t->name, "%s", name);
+    return t;
+}
+
+/* ---- running ------------------------------------------------------------------------------------------- */
+
+static int keep_final(void *opaque, const ees_tap *tap) {
+    if (tap->kind == EES_TAP_LOGITS)
+        memcpy(opaque, tap->data, tap->cols * sizeof(float));
+    return 0;
+}
+
+void trace_logits(const ees_model *model, const float *pixels, float *logits) {
+    ees_frame frame = tensor_frame(model, pixels);
+    assert_int_equal(ees_model_trace(model, &frame, keep_final, logits, NULL), 0);
+}
+
+/* ---- files --------------------------------------------------------------------------------------------- */
+
+float cut_to_half(const char *dtype, float x, uint16_t *bits) {
+    uint32_t word;
+    memcpy(&word, &x, sizeof word);
+    uint32_t sign = word >> 31 << 15, exponent = word >> 23 & 0xff, kept = 0;
+    if (strcmp(dtype, "BF16") == 0) {
+        kept = word >> 16;
+        word &= 0xffff0000u;
+    } else { /* 5 bits of exponent, of which 15 is 1.0, and 10 of fraction */
+        bool small = exponent < 113;
+        assert_true(exponent < 143);
+        kept = small ? sign : sign | (exponent - 112) << 10 | (word >> 13 & 0x3ff);
+        word = small ? word & 0x80000000u : word & 0xffffe000u;
+    }
+    if (bits)
+        *bits = (uint16_t)kept;
+    memcpy(&x, &word, sizeof x);
+    return x;
+}
+
+static size_t element_bytes(const struct tensor *t) {
+    return strcmp(t->dtype, "I64") == 0 ? 8 : strstr(t->dtype, "16") ? 2 : 4;
+}
+
 static size_t tensor_bytes(const struct tensor *t) {
-    size_t n = strcmp(t->dtype, "I64") == 0 ? 8 : 4;
+    size_t n = element_bytes(t);
     for (unsigned i = 0; i < t->rank; i++)
         n *= t->shape[i];
     return n;
@@ -250,10 +358,17 @@ static void write_tensors(const struct tiny *tiny, FILE *file) {
     assert_int_equal(fwrite(text, 1, n_header, file), n_header);
     for (size_t i = 0; i < tiny->n_tensors; i++) {
         const struct tensor *t = &tiny->tensors[i];
-        void *zeros = calloc(1, tensor_bytes(t));
-        assert_non_null(zeros);
-        assert_int_equal(fwrite(t->data ? t->data : zeros, 1, tensor_bytes(t), file), tensor_bytes(t));
-        free(zeros);
+        char *bytes = calloc(1, tensor_bytes(t));
+        assert_non_null(bytes);
+        if (t->data && element_bytes(t) == 4)
+            memcpy(bytes, t->data, tensor_bytes(t));
+        for (size_t j = 0; t->data && element_bytes(t) == 2 && j < tensor_bytes(t) / 2; j++) {
+            uint16_t bits;
+            cut_to_half(t->dtype, t->data[j], &bits);
+            memcpy(bytes + 2 * j, &bits, sizeof bits);
+        }
+        assert_int_equal(fwrite(bytes, 1, tensor_bytes(t), file), tensor_bytes(t));
+        free(bytes);
     }
     free(text);
     json_decref(header);

@@ -249,6 +249,142 @@ static void test_tensors(void **state) {
     }
 }
 
+/* ---- families ------------------------------------------------------------------------------------------ */
+
+#define HF_SIZES                                                                                                       \
+    "\"image_size\":[8,12],\"patch_size\":4,\"hidden_size\":16,\"num_attention_heads\":2,\"intermediate_size\":24,"    \
+    "\"num_hidden_layers\":2,\"num_labels\":3"
+#define DISTILLED                                                                                                      \
+    { "hf-deit-distilled", "{\"model_type\":\"deit\"," HF_SIZES "}", FORM_DIST, 0, 0, 0 }
+#define DISTILLED_BY_NAME                                                                                              \
+    {                                                                                                                  \
+        "hf-deit-distilled",                                                                                           \
+            "{\"model_type\":\"deit\",\"architectures\":[\"DeiTForImageClassificationWithTeacher\"]," HF_SIZES "}",    \
+            FORM_DIST, 0, 0, 0                                                                                         \
+    }
+#define DINOV2(keys)                                                                                                   \
+    {                                                                                                                  \
+        "hf-dinov2-with-registers",                                                                                    \
+            "{\"model_type\":\"dinov2_with_registers\",\"mlp_ratio\":1.5," HF_SIZES "," keys "}",                      \
+            FORM_REGISTERS | FORM_SCALE | FORM_WIDE_HEAD, 0, 0, 0                                                      \
+    }
+#define TIMM(flags, keys)                                                                                              \
+    { "timm-vit", "{\"model_args\":{\"img_size\":[8,12],\"num_heads\":2" keys "}}", flags, 0, 0, 0 }
+#define TORCHVISION(args)                                                                                              \
+    { "torchvision-vit", "{\"args\":{\"image_size\":[8,12]" args "}}", 0, 0, 0, 0 }
+#define EEVIT(model)                                                                                                   \
+    { "eevit", "{\"model\":{\"image_size\":[8,12],\"num_attn_heads\":2,\"early_exit_config\":" model "}}", 0, 0, 0, 0 }
+#define EEVIT_EXIT(exit) EEVIT("{\"num_attn_heads\":8,\"exits\":[" exit "]}")
+
+struct form_case {
+    struct form form;
+    struct tensor_case what; /* tensor NULL: nothing is changed */
+};
+
+static const struct form_case form_cases[] = {
+    {DISTILLED, {REMOVE, "distillation_classifier.weight", 0, {"'distillation_classifier.weight'", "missing"}}},
+    {DISTILLED, {REMOVE, "distillation_classifier.bias", 0, {"'distillation_classifier.bias'", "missing"}}},
+    {DISTILLED_BY_NAME, {REMOVE, "cls_classifier.weight", 0, {"'cls_classifier.weight'", "missing"}}},
+    {DISTILLED, {REMOVE, "deit.embeddings.distillation_token", 0, {"distillation_token'", "missing"}}},
+    {DISTILLED, {RESHAPE, "distillation_classifier.weight", 0, {"is (16,3), expected (3,16)"}}},
+    {{"hf-deit-distilled", "{\"model_type\":\"deit\",\"architectures\":[\"DeiTForImageClassification\"]," HF_SIZES "}",
+      FORM_DIST, 0, 0, 0},
+     {REMOVE, NULL, 0, {"'architectures'", "DeiTForImageClassification", "WithTeacher"}}},
+    {{"hf-deit-distilled", "{\"model_type\":\"deit\"," HF_SIZES ",\"id2label\":{\"0\":\"a\",\"1\":\"b\"}}", FORM_DIST,
+      0, 0, 0},
+     {REMOVE, NULL, 0, {"'num_labels'", "3", "2 of 'id2label'"}}},
+    {{"hf-vit", "{\"model_type\":\"resnet\"}", 0, 0, 0, 0},
+     {REMOVE, NULL, 0, {"'model_type'", "resnet", "\"vit\", \"deit\", \"dinov2\", \"dinov2_with_registers\""}}},
+    {{"hf-vit", "{}", 0, 0, 0, 0}, {REMOVE, "vit.embeddings.cls_token", 0, {"'model_type'", "missing", "timm"}}},
+    {{"timm-vit", "{\"model_type\":\"vit\"," HF_SIZES "}", 0, 0, 0, 0},
+     {REMOVE, NULL, 0, {"'vit.embeddings.cls_token'", "missing"}}},
+    {DINOV2("\"num_register_tokens\":4"), {REMOVE, NULL, 0, {"register_tokens' is (1,2,16), expected (1,4,16)"}}},
+    {DINOV2("\"num_register_tokens\":65"), {REMOVE, NULL, 0, {"'num_register_tokens'", "65"}}},
+    {DINOV2("\"num_register_tokens\":2,\"use_swiglu_ffn\":true"),
+     {REMOVE, NULL, 0, {"layer.0.mlp.weights_in.weight'", "missing"}}},
+    {DINOV2("\"num_register_tokens\":2"),
+     {REMOVE, "dinov2_with_registers.encoder.layer.1.layer_scale2.lambda1", 0, {"layer_scale2.lambda1'", "missing"}}},
+    {DINOV2("\"num_register_tokens\":2"), {RESHAPE, "classifier.weight", 0, {"is (32,3), expected (3,32)"}}},
+    {DINOV2("\"num_register_tokens\":2"), {ADD, "head.weight", 0, {"'head.weight'", "not part of"}}},
+    {TIMM(0, ",\"act_layer\":\"gelu_tanh\""), {REMOVE, NULL, 0, {"'model_args.act_layer'", "gelu_tanh"}}},
+    {TIMM(0, ",\"num_classes\":5"), {REMOVE, NULL, 0, {"'head.weight' is (3,16), expected (5,16)"}}},
+    {TIMM(0, ",\"depth\":3"), {REMOVE, NULL, 0, {"'blocks.2.norm1.weight'", "blocks.*.2.norm1.weight", "missing"}}},
+    {TIMM(0, ""), {REMOVE, "blocks.1.norm1.weight", 0, {"'blocks.1.norm1.weight'", "missing"}}},
+    {TIMM(0, ""), {REMOVE, "head.weight", 0, {"'head.weight'", "missing"}}},
+    {TIMM(0, ""), {ADD, "norm_pre.weight", 0, {"'norm_pre.weight'", "not part of"}}},
+    {TIMM(FORM_DIST, ""), {REMOVE, "head_dist.weight", 0, {"'head_dist.weight'", "missing"}}},
+    {TIMM(FORM_SCALE, ""), {REMOVE, "blocks.1.ls1.gamma", 0, {"'blocks.1.ls1.gamma'", "missing"}}},
+    {{"timm-vit", "{\"model_args\":{\"num_heads\":2}}", 0, 0, 0, 0},
+     {REMOVE, NULL, 0, {"position table has 7 rows", "square"}}},
+    {{"timm-vit", "{\"global_pool\":\"map\",\"model_args\":{\"img_size\":[8,12],\"num_heads\":2}}", 0, 0, 0, 0},
+     {REMOVE, NULL, 0, {"'global_pool'", "map", "\"avg\""}}},
+    {TORCHVISION(""), {REMOVE, NULL, 0, {"'args.num_heads'", "missing", "16 channels"}}},
+    {TORCHVISION(",\"num_heads\":2,\"num_classes\":7"),
+     {REMOVE, NULL, 0, {"'heads.head.weight' is (3,16), expected (7,16)"}}},
+    {TORCHVISION(",\"num_heads\":2,\"mlp_dim\":25"), {REMOVE, NULL, 0, {"mlp.0.weight' is (24,16), expected (25,16)"}}},
+    {TORCHVISION(",\"num_heads\":2"),
+     {REMOVE,
+      "encoder.layers.encoder_layer_1.mlp.3.weight",
+      0,
+      {"mlp.3.weight', also spelled", "linear_2", "missing"}}},
+    {TORCHVISION(",\"num_heads\":2"),
+     {REMOVE, "encoder.layers.encoder_layer_0.self_attention.in_proj_weight", 0, {"'model_type'", "missing"}}},
+    {EEVIT_EXIT("[2,\"conv1_1\"]"), {REMOVE, NULL, 0, {"exits'", "[2,\"conv1_1\"]", "1 to 2"}}},
+    {EEVIT_EXIT("[0,\"dummy_mlp\"]"), {REMOVE, NULL, 0, {"exits'", "dummy_mlp", "conv1_1"}}},
+    {EEVIT_EXIT("[0,\"attention\",{}]"), {REMOVE, NULL, 0, {"exits'", "attention"}}},
+    {EEVIT_EXIT("[-1,\"conv1_1\"]"), {REMOVE, NULL, 0, {"exits'", "[-1,"}}},
+    {EEVIT_EXIT("[1,\"conv1_1\"]"), {REMOVE, NULL, 0, {"'transformer.layers.1.highway.highway_head.conv1.0.weight'"}}},
+    {EEVIT("{\"exits\":[]}"), {REMOVE, NULL, 0, {"'model.early_exit_config.exits'", "[]"}}},
+    {EEVIT("{\"num_classes\":7,\"exits\":[[0,\"conv1_1\"]]}"), {REMOVE, NULL, 0, {"num_classes'", "7", "3"}}},
+    {EEVIT("{\"num_attn_heads\":4,\"exits\":[[0,\"conv1_1\"]]}"), {REMOVE, NULL, 0, {"num_attn_heads'", "4", "8"}}},
+    {{"eevit", "{}", 0, 0, 0, 0}, {REMOVE, NULL, 0, {"'model'", "missing"}}},
+};
+
+static void test_families(void **state) {
+    for (size_t i = 0; i < sizeof form_cases / sizeof *form_cases; i++) {
+        const struct form_case *one = &form_cases[i];
+        char dir[64];
+        struct tiny tiny;
+        make_folder(dir);
+        tiny_init_form(&tiny, &one->form);
+        if (one->what.tensor)
+            change_tensor(&tiny, &one->what);
+        tiny_write(&tiny, dir);
+        const char *needles[5] = {0};
+        memcpy(needles, one->what.needles, sizeof one->what.needles);
+        expect_refused(dir, needles);
+        tiny_fini(&tiny);
+        remove_folder(dir);
+    }
+}
+
+/* An input the model cannot have is the caller's mistake, not the file's. */
+static void test_inputs_asked_for(void **state) {
+    static const struct {
+        unsigned h, w;
+        const char *needle;
+    } cases[] = {{10, 12, "multiples of the patch, 4"}, {8, 0, "8 x 0"}, {8196, 8, "8192"}, {8192, 8192, "tokens"}};
+    char dir[64];
+    struct tiny tiny;
+    make_folder(dir);
+    tiny_init(&tiny, "lgvit-vit");
+    tiny_write(&tiny, dir);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ees_model *model = NULL;
+        ees_model_options options;
+        ees_error err = {0};
+        ees_model_options_default(&options);
+        options.image_height_px = cases[i].h;
+        options.image_width_px = cases[i].w;
+        assert_int_equal(ees_model_open(dir, &options, &model, &err), EES_EINVAL);
+        if (!strstr(err.message, cases[i].needle))
+            fail_msg("'%s' does not name '%s'", err.message, cases[i].needle);
+        assert_null(model);
+    }
+    tiny_fini(&tiny);
+    remove_folder(dir);
+}
+
 /* Cut after every length around the interesting places; every cut is refused. */
 static void test_cut_files(void **state) {
     char dir[64], path[100];
@@ -346,6 +482,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_configs),       cmocka_unit_test(test_canonical_exits),
         cmocka_unit_test(test_preprocessors), cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_families),      cmocka_unit_test(test_inputs_asked_for),
         cmocka_unit_test(test_cut_files),     cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_missing_files), cmocka_unit_test(test_nonfinite_allowed),
     };

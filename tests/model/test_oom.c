@@ -45,7 +45,7 @@ static void *malloc_for_json(size_t n) {
 static int pass(void *opaque, const ees_tap *tap) { return 0; }
 
 static int open_and_trace(const char *dir, ees_error *err) {
-    static const float pixels[3 * 8 * 12];
+    static const float pixels[3 * 12 * 12];
     ees_model *model;
     int rc = ees_model_open(dir, NULL, &model, err);
     if (rc < 0)
@@ -76,23 +76,52 @@ static long fail_each(const char *dir, bool for_ever) {
     }
 }
 
-static void test_every_allocation(void **state) {
+static void check_folder(struct tiny *tiny) {
     char dir[64];
-    struct tiny tiny;
     make_folder(dir);
-    tiny_init(&tiny, "lgvit-vit");
-    tiny_write(&tiny, dir);
-    tiny_fini(&tiny);
+    tiny_write(tiny, dir);
+    tiny_fini(tiny);
     json_set_alloc_funcs(malloc_for_json, free);
     long once = fail_each(dir, false), ever = fail_each(dir, true);
+    json_set_alloc_funcs(malloc, free);
     print_message("  %ld allocations failed once, %ld for ever\n", once, ever);
     assert_true(once > 100);
     remove_folder(dir);
 }
 
+static void test_exits(void **state) {
+    struct tiny tiny;
+    tiny_init(&tiny, "lgvit-vit");
+    check_folder(&tiny);
+}
+
+/* Two classifiers in one; a resampled table, registers, layer scale. */
+static void test_backbones(void **state) {
+    static const struct form forms[] = {
+        {.family = "hf-deit-distilled",
+         .config = "{\"model_type\":\"deit\",\"image_size\":[8,12],\"patch_size\":4,\"hidden_size\":16,"
+                   "\"num_attention_heads\":2,\"intermediate_size\":24,\"num_hidden_layers\":2,\"num_labels\":3}",
+         .flags = FORM_DIST},
+        {.family = "hf-dinov2-with-registers",
+         .config = "{\"model_type\":\"dinov2_with_registers\",\"image_size\":12,\"patch_size\":4,\"hidden_size\":16,"
+                   "\"num_attention_heads\":2,\"mlp_ratio\":1.5,\"num_hidden_layers\":2,\"num_labels\":3,"
+                   "\"num_register_tokens\":2}",
+         .flags = FORM_REGISTERS | FORM_SCALE | FORM_WIDE_HEAD,
+         .image_h = 8,
+         .image_w = 8,
+         .patch = 4},
+    };
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct tiny tiny;
+        tiny_init_form(&tiny, &forms[i]);
+        check_folder(&tiny);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_allocation),
+        cmocka_unit_test(test_exits),
+        cmocka_unit_test(test_backbones),
     };
     return cmocka_run_group_tests_name("models without memory", tests, NULL, NULL);
 }
