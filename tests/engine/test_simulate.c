@@ -271,7 +271,7 @@ static double best_cuts(const double *reach, unsigned first, unsigned n_groups, 
 
 static void static_cuts_text(unsigned n_groups, char *text) {
     double reach[N_BLOCKS], here = 1;
-    unsigned ends[N_BLOCKS], first = 1;
+    unsigned ends[N_BLOCKS] = {0}, first = 1;
     for (unsigned b = 0; b < N_BLOCKS; b++) {
         reach[b] = here;
         if (b >= 3 && b < 11)
