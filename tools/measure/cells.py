@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 RUNS = {"0.8": "orin_onnx_cpu", "0.9": "pytorch_gpu_th90_again", "0.99": "pytorch_gpu_th99_again"}
-FRAMES = {"vit-ti16": 192, "vit-s16": 128, "vit-b16": 64}
+FRAMES = {"vit-ti16": 128, "vit-s16": 64, "vit-b16": 64}
 
 
 def bench(command, arch, mixes, run, args):
@@ -66,7 +66,7 @@ def main():
             document, c = bench(args.command, arch, args.mixes, run, args)
             replicas, plan, full = c["replicas + exits"], c["plan + exits"], c["plan"]
             if args.load:
-                a, b = replicas["latency_ms"], plan["latency_ms"]
+                a, b = replicas["load"]["latency_ms"], plan["load"]["latency_ms"]
                 print(f"| {arch} | {name} | {args.load} | {a['p50']:.1f} | {b['p50']:.1f} | {a['p99']:.1f} | {b['p99']:.1f} | "
                       f"{b['p99'] / a['p99']:.3f} |", flush=True)
                 continue
