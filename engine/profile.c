@@ -85,8 +85,8 @@ static int measure_chain(struct bench *b, unsigned n_units, unsigned n, double *
 static int measure_warm(struct bench *b, const ees_profile *profile, ees_unit_costs *out) {
     for (unsigned u = 0; u < profile->n_units; u++) {
         out->warm_ns[u] = out->cold_ns[u];
-        if (profile->weights_bytes[u] > out->private_cache_bytes)
-            continue; /* it can never be warm */
+        if (profile->weights_bytes[u] == 0 || profile->weights_bytes[u] > out->private_cache_bytes)
+            continue; /* nothing to keep warm (decoding one frame again and again would look it), or too much */
         uint64_t spent_ns = 0;
         for (unsigned run = 0; run < MIN_RUNS || (spent_ns < b->min_ns && run < MAX_RUNS); run++) {
             uint64_t ns;
