@@ -25,6 +25,9 @@ enum { KEPT_REPLANS = 16 };
 
 static const uint64_t busy_tick_ns = 100000000, idle_tick_ns = 500000000, trace_tick_ns = 10000000;
 
+/* A look that comes later than this was not late by our doing. */
+static const uint64_t longest_look_ns = 1000000000;
+
 struct ees__governor {
     struct ees_engine *engine;
     pthread_t thread;
@@ -37,6 +40,8 @@ struct ees__governor {
 
     struct ees__replanner *replanner; /* NULL: the plan stays */
     uint64_t seen_runs[EES_MAX_CORE_TYPES][EES_MAX_UNITS], seen_ns[EES_MAX_CORE_TYPES][EES_MAX_UNITS];
+    uint64_t awake_ns; /* time in which stalls count */
+    uint64_t watched_since_ns[EES_MAX_WORKERS], watched_from_ns[EES_MAX_WORKERS]; /* start of a worker's unit, when first seen */
     uint64_t seen_late[EES_MAX_STREAMS]; /* frames dropped or answered at their deadline */
 
     /* guarded by the engine's lock */
@@ -178,18 +183,27 @@ uint64_t ees__governor_n_replans(struct ees_engine *e) {
 
 /* ---- Stalls -------------------------------------------------------------------------------------------- */
 
-static void find_stalls(struct ees__governor *g) {
-    struct ees_engine *e = g->engine;
-    uint64_t now_ns = ees__now_ns();
-    uint32_t stalled = 0;
-    for (unsigned i = 0; i < e->n_workers && !stalled && e->options.stall_ns; i++) {
-        const struct ees__worker *w = &e->workers[i];
-        /* Two words read apart: the start is read again behind the unit, so that an old start is not taken for a new unit's. */
-        uint64_t since_ns = LOAD(w->since_ns);
-        bool inside = LOAD(w->unit) < e->info->n_units && LOAD(w->since_ns) == since_ns;
-        if (inside && now_ns > since_ns && now_ns - since_ns > e->options.stall_ns)
-            stalled = i + 1;
+/* Time is what the governor was awake for: a process that was stopped (Ctrl-Z, a suspended machine) or starved of its cores
+ * as a whole has not stalled. */
+static bool is_stuck(struct ees__governor *g, unsigned idx) {
+    const struct ees__worker *w = &g->engine->workers[idx];
+    uint64_t since_ns = LOAD(w->since_ns);
+    bool inside = LOAD(w->unit) < g->engine->info->n_units;
+    if (!inside || since_ns != g->watched_since_ns[idx]) {
+        g->watched_since_ns[idx] = inside ? since_ns : 0;
+        g->watched_from_ns[idx] = g->awake_ns;
+        return false;
     }
+    return g->awake_ns - g->watched_from_ns[idx] > g->engine->options.stall_ns;
+}
+
+static void find_stalls(struct ees__governor *g, uint64_t dt_ns) {
+    struct ees_engine *e = g->engine;
+    uint32_t stalled = 0;
+    g->awake_ns += dt_ns < longest_look_ns ? dt_ns : longest_look_ns;
+    for (unsigned i = 0; i < e->n_workers && e->options.stall_ns; i++)
+        if (is_stuck(g, i) && !stalled)
+            stalled = i + 1;
     if (stalled == LOAD(e->stalled))
         return;
     STORE(e->stalled, stalled); /* relaxed: the notifications order it for those who sleep */
@@ -245,7 +259,7 @@ static bool is_busy(struct ees_engine *e) {
 static void look(struct ees__governor *g, uint64_t dt_ns) {
     follow_mask(g);
     consider_plan(g, dt_ns);
-    find_stalls(g);
+    find_stalls(g, dt_ns);
     for (unsigned i = 0, n = ees__stream_count(g->engine); i < n; i++)
         steer_stream(g, i);
 }

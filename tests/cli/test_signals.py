@@ -213,3 +213,20 @@ def test_closed_pipe_beats_waiting_for_input(mjpeg):
     assert process.wait(PATIENCE_S) == 5
     os.close(write_end)
     process.stderr.close()
+
+
+def test_a_stopped_process_has_not_stalled(tmp_path):
+    """Ctrl-Z for longer than --stall-timeout, then fg: the run goes on."""
+    out = tmp_path / "r.jsonl"
+    process = start("run", "synthetic:64x64,frames=1000000000", "-q", "-o", out, "--stall-timeout", 1)
+    while not (out.exists() and out.stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGCONT)
+    time.sleep(1)
+    assert process.poll() is None, process.stderr.read().decode()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(120) == 130
+    process.stderr.close()
