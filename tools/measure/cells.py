@@ -2,7 +2,7 @@
 """Planned pipeline against replicas of the same exiting model, and against full depth, for every model and exit mix.
 
     tools/measure/cells.py build/release/tools/eestream [--archs vit-ti16 vit-s16 vit-b16] [--reps N] [--load SHARE]
-                           [--mixes ../shared/data/lgvit_cifar100_exits.json]
+                           [--thresholds 0.8 0.9 0.99] [--mixes ../shared/data/lgvit_cifar100_exits.json]
 
 Each cell is one `eestream bench` (1 worker, replicas and plan, with and without exits, alternating). "of the ideal" is the
 speed-up over full depth divided by the one that unit costs and exit mix allow, from the same costs for both: decode and
@@ -51,6 +51,7 @@ def main():
     parser.add_argument("--archs", nargs="+", default=list(FRAMES))
     parser.add_argument("--reps", type=int, default=4)
     parser.add_argument("--load", type=float, default=0)
+    parser.add_argument("--thresholds", nargs="+", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--mixes", type=pathlib.Path,
                         default=pathlib.Path(__file__).resolve().parents[3] / "shared/data/lgvit_cifar100_exits.json")
     args = parser.parse_args()
@@ -62,7 +63,8 @@ def main():
         print("| model | mix | replicas fps | plan fps | plan / replicas | exits / full depth, plan | of the ideal | plan |")
         print("|---|---|---|---|---|---|---|---|")
     for arch in args.archs:
-        for name, run in RUNS.items():
+        for name in args.thresholds:
+            run = RUNS[name]
             document, c = bench(args.command, arch, args.mixes, run, args)
             replicas, plan, full = c["replicas + exits"], c["plan + exits"], c["plan"]
             if args.load:
