@@ -230,8 +230,9 @@ def attention(node, args, a, opset):
     scores = normal.make("matmul", (*q.shape[:-1], k.shape[-2]), [q, kt], node)
     scores = normal.scale(scores, np.float32([a.get("scale", d ** -0.5)]), node)
     if mask is not None:
-        if not is_constant(mask) or mask.dtype == bool:
-            raise NodeError(node, "expected a constant mask that is added")
+        if not is_constant(mask):
+            raise NodeError(node, "expected a constant mask")
+        mask = np.where(mask, np.float32(0), np.float32(-np.inf)) if mask.dtype == bool else mask
         scores = normal.shift(scores, mask, node)
     weights = normal.make("softmax", scores.shape, [scores], node)
     result = normal.make("matmul", q.shape, [weights, v], node)

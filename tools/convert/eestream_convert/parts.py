@@ -257,11 +257,22 @@ def attention_of(value: Value, width: int, what: str) -> Attention:
 
 @dataclass
 class Mlp:
-    fc1: Linear  # of a gated one both halves, the gate first
+    fc1: list[Linear]  # one; of a gated MLP two, the gate first
     fc2: Linear
     layer_scale: np.ndarray | None
     activation: str
     input: Value
+
+
+def columns_of(value: Value, what: str) -> tuple[Linear, Value]:
+    """Some columns of a linear layer's result, for every row: the layer cut down to them, and its input."""
+    node = expect(value, "linear", f"a linear layer before the activation ({what})")
+    width = node.shape[-1]
+    index = value.index.reshape(-1, value.shape[-1])
+    columns = index[0] % width
+    if not np.array_equal(index, arange(len(index))[:, None] * width + columns):
+        refuse(value, f"expected columns of one layer ({what})")
+    return Linear(node.w, node.b).rows(columns), node.inputs[0]
 
 
 def mlp_of(value: Value, what: str) -> Mlp:
@@ -269,16 +280,7 @@ def mlp_of(value: Value, what: str) -> Mlp:
     if not np.array_equal(rows, arange(len(rows))):
         refuse(value, f"expected one row a token ({what})")
     name, leaves = activation_of(hidden, what)
-    inner = expect(leaves[0], "linear", f"a linear layer before {name} ({what})")
-    width, n = inner.shape[-1], hidden.shape[-1]
-    columns = []
-    for leaf in leaves:
-        if expect(leaf, "linear", f"a linear layer before {name} ({what})") is not inner:
-            refuse(leaf, f"the gate is another layer's ({what})")
-        index = leaf.index.reshape(-1, n)
-        if not np.array_equal(index, (index[:, :1] // width) * width + index[0] % width) or \
-                not np.array_equal(index[:, 0] // width, arange(len(index))):
-            refuse(leaf, f"expected columns of one layer ({what})")
-        columns.append(index[0] % width)
-    fc1 = Linear(inner.w, inner.b).rows(np.concatenate(columns))
-    return Mlp(fc1, fc2, factors, name, inner.inputs[0])
+    made = [columns_of(leaf, what) for leaf in leaves]
+    if not all(same(x, made[0][1]) for _, x in made):
+        refuse(leaves[-1], f"the gate is of other tokens ({what})")
+    return Mlp([layer for layer, _ in made], fc2, factors, name, made[0][1])

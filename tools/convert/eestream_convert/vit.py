@@ -72,7 +72,8 @@ def ends_in_linear(value: Value) -> bool:
     return len(value.sources) == 1 and value.node.kind == "linear"
 
 
-def stack(names: tuple[str, ...], parts: list[Linear], prefix: str, model: Model) -> None:
+def put_stack(model: Model, prefix: str, parts: list[Linear]) -> None:
+    """Layers of one input as one, stacked; no bias where none has one."""
     model.tensors[f"{prefix}.weight"] = [part.w for part in parts]
     if any(part.b is not None for part in parts):
         model.tensors[f"{prefix}.bias"] = [np.zeros(len(part.w), np.float32) if part.b is None else part.b for part in parts]
@@ -87,7 +88,7 @@ def put_attention(model: Model, i: int, branch: Value, x: Value) -> None:
         refuse(branch, f"expected attention over all tokens of the stream, without a mask ({what})")
     model.agree("n_heads", found.n_heads, norm.node)
     model.put(f"blk.{i}.norm1", norm)
-    stack(("q", "k", "v"), [found.q, found.k, found.v], f"blk.{i}.attn.qkv", model)
+    put_stack(model, f"blk.{i}.attn.qkv", [found.q, found.k, found.v])
     model.put(f"blk.{i}.attn.proj", found.proj)
     if found.layer_scale is not None:
         model.tensors[f"blk.{i}.ls1"] = found.layer_scale
@@ -103,7 +104,10 @@ def put_mlp(model: Model, i: int, branch: Value, x: Value) -> None:
     model.agree("mlp_width", found.fc2.w.shape[1], norm.node)
     model.put(f"blk.{i}.norm2", norm)
     first, second = ("w12", "w3") if found.activation == "silu_gate" else ("fc1", "fc2")
-    model.put(f"blk.{i}.mlp.{first}", found.fc1)
+    if len(found.fc1) > 1:
+        put_stack(model, f"blk.{i}.mlp.{first}", found.fc1)
+    else:
+        model.put(f"blk.{i}.mlp.{first}", found.fc1[0])
     model.put(f"blk.{i}.mlp.{second}", found.fc2)
     if found.layer_scale is not None:
         model.tensors[f"blk.{i}.ls2"] = found.layer_scale

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from . import symbolic
 from .errors import ConvertError, NodeError
 from .operators import OPERATORS
-from .symbolic import Node, Value
+from .symbolic import Node, Value, same
 
 # Operators that only move elements, and which of their inputs are moved.
 MOVERS = {name: (0,) for name in ("Identity", "Dropout", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice",
@@ -141,6 +141,8 @@ class Walk:
     def run_mover(self, node, args: list, moved: list[int]) -> list:
         data = MOVERS[node.op_type]
         data = tuple(range(len(args))) if data is None else data
+        if node.op_type == "Where" and guards_nan(args):
+            return [args[2]]
         if any(i not in data for i in moved):
             return [control_like(node, args)] if node.op_type in ("Where", "ScatterElements", "ScatterND", "Expand") \
                 else self.refuse_moved(node)
@@ -196,6 +198,13 @@ def control_like(node, args: list) -> Value:
     symbolic_args = [x for x in args if isinstance(x, Value)]
     shape = np.broadcast_shapes(*[x.shape for x in args if x is not None])
     return Value((Node("control", shape, tuple(symbolic_args), {}, node),))
+
+
+def guards_nan(args: list) -> bool:
+    """Where(IsNaN(x), 0, x), PyTorch's guard for rows that are masked altogether."""
+    test = args[0].node if isinstance(args[0], Value) else None
+    return test is not None and test.kind == "control" and test.origin is not None and test.origin.op_type == "IsNaN" \
+        and isinstance(args[2], Value) and same(test.inputs[0], args[2])
 
 
 def pads_zeros(node, args: list) -> bool:
