@@ -2,16 +2,14 @@
 """From an ONNX graph to `Value`s: evaluates what an output needs, in the graph's order, so that the first node that can't
 be read is the one named."""
 
-import warnings
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from . import symbolic
 from .errors import ConvertError, NodeError
 from .operators import OPERATORS
+from .reference import run_node
 from .symbolic import Node, Value, same
 
 # Operators that only move elements, and which of their inputs are moved.
@@ -118,25 +116,9 @@ class Walk:
 
     def run_reference(self, node, arrays: list) -> list:
         """ONNX's own code, for constants and for indices."""
-        feeds = {f"x{i}": array for i, array in enumerate(arrays) if array is not None}
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.domain = ""
-        del copy.input[:]
-        copy.input.extend(f"x{i}" if array is not None else "" for i, array in enumerate(arrays))
-        infos = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), None)
-                 for name, array in feeds.items()]
-        outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
-        for attribute in copy.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR and node.op_type == "Constant":
-                return [numpy_helper.to_array(attribute.t)]
-        graph = helper.make_graph([copy], "one", infos, outputs)
-        opset = helper.make_opsetid("", self.opset.get("", 1))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            results = ReferenceEvaluator(helper.make_model(graph, opset_imports=[opset])).run(None, feeds)
-        by_name = dict(zip([info.name for info in outputs], results))
-        return [by_name.get(name) for name in node.output]
+        if node.op_type == "Constant" and node.attribute[0].type == onnx.AttributeProto.TENSOR:
+            return [numpy_helper.to_array(node.attribute[0].t)]
+        return run_node(node, arrays, self.opset.get("", 1))
 
     def run_mover(self, node, args: list, moved: list[int]) -> list:
         data = MOVERS[node.op_type]
