@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import folder, hf, onnx_file, vit
 from .errors import ConvertError
+from .recognise import recognise
 from .walk import Walk
 
 NAME = "import"
@@ -37,7 +38,9 @@ def import_onnx(model: Path, output: str | None = None, image_size: tuple[int, i
     graph, tensors = onnx_file.load(model)
     walk = Walk(graph, tensors, image_size)
     del tensors
-    return vit.recognise(walk.run(output or graph.graph.output[0].name), walk.image)
+    names = [info.name for info in graph.graph.output]
+    first = output or ("logits" if "logits" in names else names[0])
+    return recognise(walk, first, [] if output else [name for name in names if name != first])
 
 
 def read_labels(path: Path | None, n: int, is_backbone: bool) -> list[str]:

@@ -18,13 +18,11 @@ class Vit:
         self.n_special = sum(len(rows) for rows in self.special)
 
     def embed(self, g: Graph, image: str) -> str:
-        """Patches, special tokens in front, positions: what does not depend on the picture is one table (T, C)."""
+        """Special tokens, patches behind them, positions on all."""
         layers = self.layers
         patches = layers.from_grid(g, layers.conv(g, image, "embed.patch", stride=layers.info["patch_px"]))
-        table, special = self.positions(), np.concatenate(self.special)
-        special = special + table[:self.n_special]
-        patches = g.plus(patches, g.weight("embed.pos", table[self.n_special:]))
-        return g.concat([g.weight("embed.special", layers.broadcast_rows(special)), patches], 1)
+        special = g.weight("embed.special", layers.broadcast_rows(np.concatenate(self.special)))
+        return g.plus(g.concat([special, patches], 1), g.weight("embed.pos", self.positions()))
 
     def positions(self) -> np.ndarray:
         """(T, C): zeros for tokens without a position, the patches' for the grid at hand."""
