@@ -22,8 +22,9 @@ static int find_widths(struct ees__loader *loader, const char *prefix, size_t wi
         if (width == 0)
             break;
         if (*n == EES__MAX_MLP_LAYERS)
-            return EES_FAIL(err, EES_EMODEL, "tensor '%s.%s': at most %d layers are expected", prefix, leaf,
-                            EES__MAX_MLP_LAYERS);
+            return EES_FAIL(err, EES_EMODEL,
+                            "model.safetensors: tensor '%s.%s' is one layer too many, expected at most %d", prefix,
+                            leaf, EES__MAX_MLP_LAYERS);
         widths[*n + 1] = width;
     }
     if (*n == 0) {
