@@ -64,6 +64,7 @@ typedef struct ees_model_info {
     unsigned n_tokens, n_channels, n_heads, mlp_width, n_blocks, n_classes;
     double norm_eps;
     const char *pool; /**< what the classifier reads: "class", "class_dist", "class_mean", "norm_mean", "mean_norm" */
+    const char *activation; /**< of MLPs: "gelu", "gelu_tanh", "relu", "silu" */
     /** The position table as it is stored, and how it is brought to another grid: "cubic" (a -0.75), "cubic_scaled" (by
      *  (new + 0.1) / old), "cubic_antialias" (a -0.5), "cubic_corners" (align_corners). */
     unsigned table_height, table_width;
