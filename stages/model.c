@@ -116,6 +116,7 @@ static int fill_labels(struct ees_model *model, struct ees__config *config, ees_
 }
 
 static int build(struct ees_model *model, struct ees__config *config, struct ees__weights *weights, ees_error *err) {
+    name_layout(model, &config->dims);
     EES_TRY(fill_labels(model, config, err));
     EES_TRY(fill_policy(model, config, err));
     EES_TRY(ees__chain_open(model, config, weights, err));
@@ -166,7 +167,6 @@ int ees__model_build(const char *name, const struct ees__source *source, const s
         model->options.kernels = kernels->name;
         model->preproc = config.preproc;
         fill_info(model, &config);
-        name_layout(model, &config.dims);
         weights->exits = model->exits;
         rc = build(model, &config, weights, err);
     }

@@ -102,7 +102,7 @@ static void add_weights_json(json_t *json, const ees_model_info *m, json_t *tens
     json_object_set_new(json, "activation", json_string(m->activation));
     json_object_set_new(
         json, "position_table",
-        json_pack("{s:[ii], s:s}", "grid", (int)m->table_height, (int)m->table_width, "filter", m->table_filter));
+        json_pack("{s:[ii], s:s}", "grid", (int)m->table_width, (int)m->table_height, "filter", m->table_filter));
     json_object_set(json, "tensors", tensors);
 }
 

@@ -29,7 +29,7 @@ class Vit:
         layers = self.layers
         stored = layers.source.read("embed.pos")[0]
         about = layers.info["position_table"]
-        grid = tuple(about["grid"])
+        grid = tuple(about["grid"][::-1])
         n_fixed = len(stored) - grid[0] * grid[1]
         if n_fixed < 0 or n_fixed > self.n_special:
             raise ConvertError(f"the position table has {len(stored)} rows, expected {grid[0]} x {grid[1]} and special ones")
@@ -51,6 +51,15 @@ class Vit:
 
     def grid_at(self, g: Graph, x: str) -> tuple[int, int]:
         return self.layers.grid
+
+    def heads_at(self, g: Graph, x: str) -> int:
+        return self.layers.heads
+
+    def classify_exit(self, g: Graph, y: str, x: str, prefix: str) -> str:
+        """The pooling of LGViT's heads: classifiers of mean(Y) + token."""
+        mean = g.mean(y, 1)
+        rows = [g.plus(mean, g.pick(x, 1, i)) for i in range(2 if self.layers.distilled else 1)]
+        return self.classify_tokens(g, rows, f"{prefix}.head")
 
     def final(self, g: Graph, x: str) -> str:
         """Logits (B, K)."""
