@@ -101,6 +101,8 @@ class Walk:
         moved = [i for i, arg in enumerate(args) if isinstance(arg, Value)]
         if node.domain not in ("", "ai.onnx"):
             raise NodeError(node, f"operators of domain '{node.domain}' are not known")
+        if node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial"):
+            raise NodeError(node, "its result is random, expected an export of model.eval()")
         if not moved:
             return self.run_reference(node, args)
         if node.op_type in ("Shape", "Size"):
