@@ -145,7 +145,7 @@ def make_deep(directory, n_blocks: int, n_exits: int, c: int = 16, f: int = 20, 
             tensors |= {f"{name}.weight": draw(shape), f"{name}.bias": draw(shape[:1])}
     directory.mkdir()
     folder.write_json(directory / "config.json", config)
-    folder.write_tensors(directory / "model.safetensors", tensors)
+    support.write_arrays(directory / "model.safetensors", tensors)
     return directory
 
 
