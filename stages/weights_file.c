@@ -120,8 +120,9 @@ static int check_rest(struct ees__weights *base, ees_error *err) {
     size_t n_unknown = 0;
     const struct ees__names names = ees__family_names(w->family, base->exits);
     for (size_t i = 0; i < ees_tensors_count(w->tensors); i++) {
-        const char *name = ees_tensors_at(w->tensors, i)->name;
-        if (w->used[i] || ees__names_unused(&names, name))
+        const ees_tensor_info *info = ees_tensors_at(w->tensors, i);
+        const char *name = info->name;
+        if (w->used[i] || info->n_elements == 0 || ees__names_unused(&names, name))
             continue;
         first = first ? first : name;
         n_unknown++;

@@ -363,7 +363,7 @@ static void test_inputs_asked_for(void **state) {
     static const struct {
         unsigned h, w;
         const char *needle;
-    } cases[] = {{10, 12, "multiples of the patch, 4"}, {8, 0, "8 x 0"}, {8196, 8, "8192"}, {8192, 8192, "tokens"}};
+    } cases[] = {{3, 12, "at least one patch, 4 x 4"}, {8, 0, "8 x 0"}, {8196, 8, "8192"}, {8192, 8192, "tokens"}};
     char dir[64];
     struct tiny tiny;
     make_folder(dir);

@@ -4,9 +4,10 @@
 import argparse
 import sys
 
+from . import checkpoint
 from .errors import ConvertError
 
-COMMANDS: list = []
+COMMANDS = [checkpoint]
 EXIT_DONE, EXIT_MODEL, EXIT_OUTPUT = 0, 4, 5  # as `eestream` has them
 
 
