@@ -7,12 +7,15 @@ Files are unpickled with `weights_only`, so a checkpoint runs no code, and mappe
 more memory than its weights."""
 
 import argparse
+import ctypes
 import json
+import mmap
 import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import ConvertError
 from .folder import Stored, write_json, write_tensors
@@ -46,14 +49,18 @@ def import_torch():
 def load(path: Path):
     """What a file holds. Containers and tensors only: anything else in the pickle is refused by name."""
     torch = import_torch()
-    mapped = zipfile.is_zipfile(path)  # files from before PyTorch 1.6 can't be
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # options of the training script
-            return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+            return torch.load(path, map_location="cpu", mmap=is_mapped(path), weights_only=True)
     except FileNotFoundError:
         raise ConvertError(f"{path}: no such file") from None
     except Exception as error:  # torch.load raises whatever its parsers do
         raise ConvertError(f"{path}: {explain(error)}") from None
+
+
+def is_mapped(path: Path) -> bool:
+    """Files from before PyTorch 1.6 are no archives and are read whole."""
+    return zipfile.is_zipfile(path)
 
 
 def explain(error: Exception) -> str:
@@ -65,21 +72,23 @@ def explain(error: Exception) -> str:
                 "save model.state_dict() instead of the model")
     if "TorchScript" in text:
         return "a TorchScript archive, expected a state dict: save model.state_dict()"
+    text = text.split("WeightsUnpickler error: ")[-1]  # behind a page of advice
     return f"not a checkpoint of PyTorch ({(text.splitlines() or [type(error).__name__])[0][:150]})"
 
 
 def load_shards(index: Path) -> dict:
-    """The tensors of the files an index names, all of them in its own folder."""
+    """The tensors of the files an index names, all of them in its own folder, each with its file."""
     try:
         files = json.loads(index.read_text())["weight_map"]
         by_file = {name: [key for key in files if files[key] == name] for name in dict.fromkeys(files.values())}
+        names = {name: Path(name).name for name in by_file}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConvertError(f"{index}: expected {{\"weight_map\": {{tensor: file}}}}") from None
     tensors = {}
     for name, keys in by_file.items():
-        if Path(name).name != name:
+        if names[name] != name:
             raise ConvertError(f"{index}: names the file '{name}', expected one in the same folder")
-        shard = find_state_dict(load(index.parent / name), name, None)
+        shard = load_state_dict(index.parent / name)
         missing = [key for key in keys if key not in shard]
         if missing:
             raise ConvertError(f"{index.parent / name}: tensor '{missing[0]}' is missing ({len(missing)} such tensors)")
@@ -104,7 +113,12 @@ def list_state_dicts(value, path: str = "") -> Iterator[tuple[str, Mapping]]:
         yield path, value
 
 
-def find_state_dict(value, file, key: str | None) -> dict:
+def load_state_dict(file: Path, key: str | None = None) -> dict:
+    """Each tensor with the file it lies in."""
+    return {name: (tensor, file) for name, tensor in find_state_dict(load(file), file, key).items()}
+
+
+def find_state_dict(value, file: Path, key: str | None) -> dict:
     found = dict(list_state_dicts(value))
     if key is not None and key not in found:
         raise ConvertError(f"{file}: no state dict '{key}', there is {quoted(found) or 'none'}")
@@ -138,7 +152,7 @@ def strip_prefixes(tensors: dict) -> dict:
 
 def add_head(tensors: dict, path: Path) -> dict:
     """The classifier from a file of its own, as DINOv2 publishes it: weight and bias."""
-    head = find_state_dict(load(path), path, None)
+    head = load_state_dict(path)
     if set(head) != {"weight", "bias"}:
         raise ConvertError(f"{path}: a head is 'weight' and 'bias', this holds {quoted(head)}")
     return tensors | {f"head.{name}": tensor for name, tensor in head.items()}
@@ -146,16 +160,28 @@ def add_head(tensors: dict, path: Path) -> dict:
 
 # ---- Writing ----------------------------------------------------------------------------------------------
 
-def store(name: str, tensor, file) -> Stored:
+def forget_pages(tensor) -> None:
+    """Give the pages of a mapped tensor back to the system, which has them in the file: a checkpoint then takes the
+    memory of its largest tensor. Another one that shares the storage still finds its values."""
+    begin = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (tensor.data_ptr() + tensor.untyped_storage().nbytes()
+           - tensor.storage_offset() * tensor.element_size()) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin and hasattr(mmap, "MADV_DONTNEED"):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
+
+
+def store(name: str, tensor, file: Path) -> Stored:
     """A tensor as it is written: its own elements in order, whatever storage it shares with others."""
     torch = import_torch()
     dtype = DTYPES.get(str(tensor.dtype).removeprefix("torch."))
     if dtype is None or tensor.layout is not torch.strided:
         raise ConvertError(f"{file}: tensor '{name}' is {tensor.dtype}, {tensor.layout}; expected plain {quoted(DTYPES)}")
 
-    def read() -> memoryview:
-        return memoryview(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return Stored(dtype, tuple(tensor.shape), tensor.numel() * tensor.element_size(), read)
+    def write(out: BinaryIO) -> None:
+        out.write(memoryview(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()))
+        if is_mapped(file):
+            forget_pages(tensor)
+    return Stored(dtype, tuple(tensor.shape), tensor.numel() * tensor.element_size(), write)
 
 
 def parse_yaml(text: str):
@@ -197,15 +223,15 @@ def find_config(file: Path, given: Path | None, tensors: dict) -> dict:
 
 def convert(file: Path, out_dir: Path, config: Path | None = None, key: str | None = None,
             head: Path | None = None) -> dict:
-    """Convert a checkpoint; returns its tensors. An index of shards and a folder with either stand for their files."""
+    """Convert a checkpoint; returns its tensors and where they were. An index of shards and a folder with either stand for their files."""
     if file.is_dir():
         names = ("pytorch_model.bin", "pytorch_model.bin.index.json")
         file = next((file / name for name in names if (file / name).exists()), file / names[0])
-    tensors = load_shards(file) if file.suffix == ".json" else find_state_dict(load(file), file, key)
+    tensors = load_shards(file) if file.suffix == ".json" else load_state_dict(file, key)
     tensors = strip_prefixes(tensors)
     if head:
         tensors = add_head(tensors, head)
-    stored = {name: store(name, tensor, file) for name, tensor in tensors.items()}
+    stored = {name: store(name, *where) for name, where in tensors.items()}
     settings = find_config(file, config, tensors)
     out_dir.mkdir(parents=True, exist_ok=True)
     write_tensors(out_dir / "model.safetensors", stored)
@@ -228,5 +254,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     tensors = convert(args.file, args.out_dir, args.config, args.key, args.head)
-    n_values = sum(tensor.numel() for tensor in tensors.values())
+    n_values = sum(tensor.numel() for tensor, _ in tensors.values())
     print(f"{args.out_dir}: {len(tensors)} tensors, {n_values * 1e-6:.1f} M values")

@@ -7,18 +7,19 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 HEADER_ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor on its way into a file. Its bytes are made when their turn comes, so that no two tensors are held."""
+    """A tensor on its way into a file. It writes its n_bytes when its turn comes, so that no two tensors are held."""
 
     dtype: str  # as safetensors names it: "F32"
     shape: tuple[int, ...]
     n_bytes: int
-    read: Callable[[], memoryview]
+    write: Callable[[BinaryIO], object]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Stored]) -> None:
@@ -35,7 +36,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Stored]) -> None:
         with open(partial, "wb") as out:
             out.write(struct.pack("<Q", len(text)) + text)
             for name in order:
-                out.write(tensors[name].read())
+                tensors[name].write(out)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
