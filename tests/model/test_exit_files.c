@@ -166,7 +166,7 @@ static const struct {
     {"mlp_ee", LAST_AXIS, "exit.0.mlp.1.weight", 8, {"'exit.0.mlp.1.weight' is (3,8), expected (3,9)"}},
     {"mlp_ee", FIRST_AXIS, "exit.0.mlp.0.weight", 0, {"'exit.0.mlp.0.weight'", "0 for axis 0"}},
     {"mlp_ee", REMOVE, "exit.0.norm.bias", 0, {"'exit.0.norm.bias'", "missing"}},
-    {"linear", FIRST_AXIS, "exit.0.head.cls.weight", K + 1, {"'exit.0.head.cls.weight' is (4,16), expected (3,16)"}},
+    {"linear", FIRST_AXIS, "exit.0.head.cls.weight", K - 1, {"'exit.0.head.cls.weight' is (2,16), expected (3,16)"}},
     {"conv_normal", FIRST_AXIS, "exit.0.conv.weight", 8, {"'exit.0.conv.weight'", "expected (16,16,3,3)"}},
     {"cnn_ignore_ee", FIRST_AXIS, "exit.0.conv.weight", 4, {"'exit.0.mlp.0.weight' is for 5 pooled values", "makes 4"}},
     {"cnn_add_ee", LAST_AXIS, "exit.0.mlp.0.weight", 4, {"'exit.0.mlp.0.weight' is for 4 pooled values", "makes 5"}},
