@@ -49,8 +49,8 @@ int ees__load_size(struct ees__loader *loader, const char *prefix, const char *l
     bool found = loader->weights->find && loader->weights->find(loader->weights, name, &shape);
     *out = found && axis < shape.rank ? shape.dim[axis] : fallback;
     if (found && (*out < 1 || *out > EES__MAX_WIDTH))
-        return EES_FAIL(err, EES_EMODEL, "tensor '%s' has %zu for axis %u, expected 1 to %d", name, *out, axis,
-                        EES__MAX_WIDTH);
+        return EES_FAIL(err, EES_EMODEL, "model.safetensors: tensor '%s' has %zu for axis %u, expected 1 to %d", name,
+                        *out, axis, EES__MAX_WIDTH);
     return 0;
 }
 
@@ -60,8 +60,8 @@ int ees__check_input(struct ees__loader *loader, const char *prefix, const char 
     EES_TRY(ees__load_size(loader, prefix, leaf, axis, expected, &size, err));
     if (size == expected)
         return 0;
-    EES_FAIL(err, EES_EMODEL, "tensor '%s.%s' is for %zu %s, an input of %zu x %zu pixels makes %zu", prefix, leaf,
-             size, what, loader->dims->image_h, loader->dims->image_w, expected);
+    EES_FAIL(err, EES_EMODEL, "model.safetensors: tensor '%s.%s' is for %zu %s, an input of %zu x %zu pixels makes %zu",
+             prefix, leaf, size, what, loader->dims->image_h, loader->dims->image_w, expected);
     return ees__hint(err, "this head runs at the size of input it was trained with only");
 }
 

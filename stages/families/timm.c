@@ -4,6 +4,7 @@
  * "pretrained_cfg" of config.json add the rest. */
 #include <string.h>
 
+#include "common/fail.h"
 #include "stages/family.h"
 
 static const struct ees__vit_keys arg_keys = {
@@ -121,6 +122,12 @@ static int read_dinov2(const struct ees__source *source, struct ees__config *con
     EES_TRY(read_sizes(source, config, err));
     const ees_tensor_info *head = ees__source_find(source, "head.cls.weight");
     bool with_mean = head && head->rank == 2 && head->shape[1] == 2 * d->n_channels;
+    if (head && head->rank == 2 && head->shape[1] == 5 * d->n_channels)
+        return EES_FAIL(
+            err, EES_EMODEL,
+            "model.safetensors: tensor '%s' is (%zu,%zu), DINOv2's head of 4 layers, expected one of 1 layer, "
+            "(%zu,%zu)",
+            head->name, head->shape[0], head->shape[1], head->shape[0], 2 * d->n_channels);
     d->pool = with_mean ? EES__POOL_CLASS_MEAN : EES__POOL_CLASS;
     d->table_filter = d->n_registers ? EES__TABLE_CUBIC_ANTIALIAS : EES__TABLE_CUBIC_SCALED;
     return ees__config_read_early_exits(source->json, config, err);
