@@ -55,6 +55,9 @@ static const unsigned exit_units[FAKE_EXITS + 1] = {6, 11, 16};
 
 static unsigned class_of(float logit) { return (unsigned)logit % FAKE_CLASSES; }
 
+/* A stream reads two inputs, one after the other. */
+static uint32_t source_of(int i) { return i >= N_FRAMES * 2 / 3; }
+
 /* A frame that is computed, compared with `reference` (class + 1, 0: none). */
 static struct expected compute(const struct fake_frame *f, bool compares, unsigned reference) {
     for (int e = 0; e <= FAKE_EXITS; e++) {
@@ -69,20 +72,25 @@ static struct expected compute(const struct fake_frame *f, bool compares, unsign
 
 static void expect(const struct fake_frame *f, const struct rules *rules, struct expected *out) {
     unsigned references[N_FRAMES], n_computed = 0;
+    uint32_t sources[N_FRAMES];
     int last = -1; /* computed */
     for (int i = 0; i < N_FRAMES; i++) {
         if (f[i].fails_at == 0 && rules->skip_below > 0) {
             out[i] = (struct expected){.status = EES_STATUS_FAILED, .exit_idx = -1};
             continue;
         }
-        if (rules->skip_below > 0 && last >= 0 && fabsf((float)f[i].picture - f[last].picture) < rules->skip_below) {
+        if (rules->skip_below > 0 && last >= 0 && source_of(last) == source_of(i) &&
+            fabsf((float)f[i].picture - f[last].picture) < rules->skip_below) {
             out[i] = out[last];
             out[i].same_as = (uint64_t)last;
             if (out[i].status == EES_STATUS_OK)
                 out[i].status = EES_STATUS_SKIPPED;
             continue;
         }
-        unsigned reference = n_computed >= rules->lag && rules->lag > 0 ? references[n_computed - rules->lag] : 0;
+        bool compares = rules->lag > 0 && n_computed >= rules->lag &&
+                        sources[n_computed - rules->lag] == source_of(i);
+        unsigned reference = compares ? references[n_computed - rules->lag] : 0;
+        sources[n_computed] = source_of(i);
         out[i] = compute(&f[i], rules->lag > 0, reference);
         references[n_computed++] = out[i].status == EES_STATUS_OK ? class_of(out[i].logit) + 1 : 0;
         last = i;
@@ -110,7 +118,7 @@ static void *feed(void *engine) {
     for (uint32_t i = 0; i < N_FRAMES; i++)
         for (uint32_t s = 0; s < N_STREAMS; s++) {
             ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[s][i]}, .bytes = sizeof frames[s][i],
-                               .frame_idx = i, .stream = s};
+                               .frame_idx = i, .stream = s, .source_idx = source_of((int)i)};
             if (ees_engine_push(engine, &frame, -1, NULL) != 0)
                 abort();
         }
@@ -209,7 +217,7 @@ static void test_skipped_are_audited(void **state) {
         ees_stats stats;
         for (uint32_t i = 0; i < N_FRAMES; i++) {
             ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[0][i]}, .bytes = sizeof frames[0][i],
-                               .frame_idx = i};
+                               .frame_idx = i, .source_idx = source_of((int)i)};
             assert_int_equal(ees_engine_push(e, &frame, -1, NULL), 0);
             assert_int_equal(ees_engine_pull(e, &r, -1, NULL), 0);
             check_answer(&r, &expected[i]);
