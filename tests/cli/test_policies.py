@@ -61,8 +61,9 @@ def key(line):
 
 
 @pytest.mark.parametrize("rules", [("--policy", "temporal", "--lag", 1), ("--policy", "temporal"),
-                                   ("--policy", "temporal", "--lag", 3, "--patience", 2, "--threshold", 0.3)])
-def test_temporal_is_the_same_under_every_plan(clip, rules):
+                                   ("--policy", "temporal", "--lag", 3, "--patience", 2, "--threshold", 0.3),
+                                   ("--policy", "ensemble"), ("--policy", "vote", "--patience", 2)])
+def test_answers_are_the_same_under_every_plan(clip, rules):
     first = None
     for schedule in SCHEDULES:
         done = run("run", clip, "-q", *rules, *schedule)

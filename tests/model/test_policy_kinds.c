@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/mem.h"
 #include "stages/policies/policy.h"
 #include "support.h"
 
@@ -205,10 +206,10 @@ static void combine(enum kind kind, const float *logits, int k, const float *w, 
     for (int i = 0; i < K; i++) {
         double sum = 0;
         for (int j = 0; j <= k; j++) {
-            double p[K], e_w = exp(w ? (double)w[k * (E + 1) + j] : 0.0);
+            double p[K], weight = kind == MEAN ? (double)w[j] : w ? exp((double)w[k * (E + 1) + j]) : 1.0;
             softmax(logits + j * K, p);
-            sum += kind == GEOMETRIC ? e_w * log(p[i]) : kind == ADDITIVE ? e_w * p[i] : (double)w[j] * p[i];
-            weights += i == 0 && kind == MEAN ? (double)w[j] : 0;
+            sum += weight * (kind == GEOMETRIC ? log(p[i]) : p[i]);
+            weights += i == 0 ? weight : 0;
         }
         double bias = b ? (double)b[k * K + i] : 0.0;
         q[i] = kind == GEOMETRIC ? exp(sum / (k + 1) + bias) : kind == ADDITIVE ? sum + exp(bias) : sum;
@@ -495,6 +496,58 @@ static void test_gate_of_a_model(void **state) {
     remove_folder(dir);
 }
 
+/* Frames of a batch have the gates they have alone. */
+static void test_gates_in_a_batch(void **state) {
+    enum { N = 3 };
+    char dir[64];
+    struct tiny tiny;
+    float pixels[N][3 * 8 * 12], gates[N][TINY_E];
+    uint32_t seed = 21;
+    make_folder(dir);
+    tiny_init(&tiny, "hf-vit");
+    add_gate(&tiny);
+    ees_model *model = open_tiny(&tiny, dir, "{\"name\":\"gate\",\"thresholds\":0}");
+    const ees_model_info *info = ees_model_get_info(model);
+    struct ees__policy_setup setup;
+    ees_policy_options resolved;
+    assert_int_equal(ees_policy_resolve(model, NULL, &resolved, NULL), 0);
+    assert_int_equal(ees__policy_setup(model, &resolved, &setup, NULL), 0);
+    fill_random(&seed, pixels[0], sizeof pixels / sizeof(float));
+    for (unsigned n = 1; n <= N; n += N - 1) {
+        struct ees__lane *lane = ees__lane_open(model, n);
+        for (unsigned first = 0; first < N; first += n) {
+            struct ees__item items[N] = {0}, *at[N];
+            ees_frame frames[N];
+            int rc[N];
+            for (unsigned i = 0; i < n; i++) {
+                frames[i] = tensor_frame(model, pixels[first + i]);
+                items[i].frame = &frames[i];
+                items[i].state = ees__calloc_aligned(info->state_bytes, 1);
+                items[i].logits = ees__calloc_aligned(TINY_K, sizeof(float));
+                at[i] = &items[i];
+            }
+            for (unsigned u = 0; u < info->n_units; u++) {
+                int exit_idx = ees_model_get_unit(model, u)->exit_idx;
+                ees__unit_run(model, &setup, u, at, n, rc, lane, NULL);
+                for (unsigned i = 0; i < n && exit_idx >= 0 && exit_idx < TINY_E; i++) {
+                    if (n == 1)
+                        gates[first + i][exit_idx] = items[i].gate;
+                    assert_true(items[i].gate == gates[first + i][exit_idx]);
+                }
+            }
+            for (unsigned i = 0; i < n; i++) {
+                ees__free(items[i].state);
+                ees__free(items[i].logits);
+            }
+        }
+        ees__lane_close(lane);
+    }
+    assert_true(gates[0][0] != gates[1][0]);
+    ees_model_close(model);
+    tiny_fini(&tiny);
+    remove_folder(dir);
+}
+
 /* Units, and a replay of the logits they give, answer the same. */
 static void test_learned_ensemble_of_a_model(void **state) {
     static const char *const policies[] = {"{\"name\":\"ensemble\",\"thresholds\":0.45}",
@@ -644,6 +697,7 @@ int main(void) {
         cmocka_unit_test(test_temporal),
         cmocka_unit_test(test_options_are_checked),
         cmocka_unit_test(test_gate_of_a_model),
+        cmocka_unit_test(test_gates_in_a_batch),
         cmocka_unit_test(test_learned_ensemble_of_a_model),
         cmocka_unit_test(test_bad_learned_weights),
         cmocka_unit_test(test_skip_of_a_model),
