@@ -72,7 +72,7 @@ def model_type(model: Model) -> tuple[str, str]:
 def config(model: Model, labels: list[str]) -> dict:
     kind, architecture = model_type(model)
     height, width = model.image
-    result = {  # of a Swin, sizes of the last stage
+    result = {
         "architectures": [architecture],
         "model_type": kind,
         "hidden_size": model.width,

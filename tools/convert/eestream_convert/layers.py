@@ -58,7 +58,7 @@ class Layers:
         b, t, _ = g.shape(x)
         q, k, v = self.split_heads(g, self.linear(g, x, f"{prefix}.qkv"), n_heads)
         merged = g.transpose(g.attention(q, k, v, added), 0, 2, 1, 3)
-        return self.linear(g, g.reshape(merged, b, t, -1 if t == 0 else g.shape(q)[1] * g.shape(q)[3]), f"{prefix}.proj")
+        return self.linear(g, g.reshape(merged, b, t, g.shape(q)[1] * g.shape(q)[3]), f"{prefix}.proj")
 
     def scaled(self, g: Graph, x: str, name: str) -> str:
         return g.times(x, self.weight(g, name)) if name in self.source else x

@@ -76,7 +76,7 @@ def relative_table(added: np.ndarray, windows: Windows, where) -> np.ndarray:
 
 class SwinReader:
     def __init__(self, model: Model):
-        self.model, self.block = model, 0
+        self.model, self.block, self.in_stage = model, 0, 0
 
     def stage(self, x: Value, sums: list, grid: tuple[int, int]) -> dict:
         model = self.model
