@@ -4,6 +4,7 @@
  * "pretrained_cfg" of config.json add the rest. */
 #include <string.h>
 
+#include "common/fail.h"
 #include "stages/family.h"
 
 static const struct ees__vit_keys arg_keys = {
@@ -42,15 +43,12 @@ static void guess_heads(const char *architecture, struct ees__dims *d) {
 }
 
 /* Variants that tensors do not tell: another activation. */
-static int check_activation(const struct ees__json *json, const struct ees__json *args, const char *architecture,
-                            ees_error *err) {
-    const char *name;
+static int read_activation(const struct ees__json *json, const struct ees__json *args, const char *architecture,
+                           struct ees__config *config, ees_error *err) {
     if (strstr(architecture, "quickgelu") || strstr(architecture, "siglip"))
-        return EES_JSON_REFUSE(json, "architecture", ees__json_get(json, "architecture"), err, "a model with erf gelu");
-    EES_TRY(ees__json_text(args, "act_layer", "gelu", &name, err));
-    if (strcmp(name, "gelu") != 0)
-        return EES_JSON_REFUSE(args, "act_layer", ees__json_get(args, "act_layer"), err, "\"gelu\"");
-    return 0;
+        return EES_JSON_REFUSE(json, "architecture", ees__json_get(json, "architecture"), err,
+                               "a model without quick gelu and attention pooling");
+    return ees__config_read_activation(args, "act_layer", config, err);
 }
 
 /* "input_size": [3, height, width]. */
@@ -71,8 +69,8 @@ static int read_sizes(const struct ees__source *source, struct ees__config *conf
     struct ees__json args = child_of(source->json, "model_args"), pretrained = child_of(source->json, "pretrained_cfg");
     const char *architecture;
     EES_TRY(ees__json_text(source->json, "architecture", "", &architecture, err));
-    EES_TRY(check_activation(source->json, &args, architecture, err));
     EES_TRY(ees__config_measure(source, config, err));
+    EES_TRY(read_activation(source->json, &args, architecture, config, err));
     guess_heads(architecture, &config->dims);
     EES_TRY(read_input_size(&pretrained, &config->dims, err));
     EES_TRY(ees__config_read_sizes(&args, &arg_keys, config, err));
@@ -134,6 +132,12 @@ static int read_dinov2(const struct ees__source *source, struct ees__config *con
     EES_TRY(read_sizes(source, config, err));
     const ees_tensor_info *head = ees__source_find(source, "head.cls.weight");
     bool with_mean = head && head->rank == 2 && head->shape[1] == 2 * d->n_channels;
+    if (head && head->rank == 2 && head->shape[1] == 5 * d->n_channels)
+        return EES_FAIL(
+            err, EES_EMODEL,
+            "model.safetensors: tensor '%s' is (%zu,%zu), DINOv2's head of 4 layers, expected one of 1 layer, "
+            "(%zu,%zu)",
+            head->name, head->shape[0], head->shape[1], head->shape[0], 2 * d->n_channels);
     d->pool = with_mean ? EES__POOL_CLASS_MEAN : EES__POOL_CLASS;
     d->table_filter = d->n_registers ? EES__TABLE_CUBIC_ANTIALIAS : EES__TABLE_CUBIC_SCALED;
     return ees__config_read_early_exits(source->json, config, err);

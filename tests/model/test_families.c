@@ -572,6 +572,61 @@ static void test_table_rule_of_each_family(void **state) {
     }
 }
 
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+/* The arithmetic: tests/kernels/check_gelu.c; a block with each of them: test_exit_heads.c. */
+static void test_activations(void **state) {
+#define ACTING(name)                                                                                                   \
+    { .family = "hf-vit", .config = "{\"model_type\":\"vit\"," HF_SIZES ",\"hidden_act\":\"" name "\"}" }
+    static const struct {
+        struct form form;
+        enum ees__post_op activation;
+    } cases[] = {
+        {ACTING("gelu"), EES__POST_GELU},
+        {ACTING("gelu_new"), EES__POST_GELU_TANH},
+        {ACTING("gelu_pytorch_tanh"), EES__POST_GELU_TANH},
+        {ACTING("gelu_fast"), EES__POST_GELU_TANH},
+        {ACTING("relu"), EES__POST_RELU},
+        {ACTING("silu"), EES__POST_SILU},
+        {{.family = "timm-vit",
+          .config = "{\"model_args\":{\"img_size\":[8,12],\"num_heads\":2,\"act_layer\":\"gelu_tanh\"}}"},
+         EES__POST_GELU_TANH},
+        {{.family = "torchvision-vit", .config = "{\"args\":{\"image_size\":[8,12],\"num_heads\":2}}"}, EES__POST_GELU},
+    };
+    float logits[sizeof cases / sizeof *cases][K], pixels[N_PIXELS];
+    fill_pixels(pixels, N_PIXELS);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tiny tiny;
+        tiny_init_form(&tiny, &cases[i].form);
+        ees_model *model = open_written(&tiny, NULL);
+        assert_int_equal(model->dims.activation, cases[i].activation);
+        trace_logits(model, pixels, logits[i]);
+        ees_model_close(model);
+        tiny_fini(&tiny);
+    }
+    float moved = fabsf(logits[0][0] - logits[1][0]); /* tanh instead of erf, in two small blocks */
+    assert_true(moved > 0 && moved < 1e-2f);
+    assert_memory_equal(logits[1], logits[2], sizeof logits[1]);
+    assert_memory_not_equal(logits[0], logits[4], sizeof logits[0]);
+}
+
+/* The official head of 4 layers reads five vectors. */
+static void test_dinov2_head_of_four_layers(void **state) {
+    char dir[64];
+    struct tiny tiny;
+    ees_model *model = NULL;
+    ees_error err = {0};
+    make_folder(dir);
+    init_published(&tiny, FORM_REGISTERS | FORM_SCALE, false);
+    tiny_remove(&tiny, "head.weight");
+    tiny_add(&tiny, "head.weight", 2, K, 5 * C, 0);
+    tiny_write(&tiny, dir);
+    assert_int_equal(ees_model_open(dir, NULL, &model, &err), EES_EMODEL);
+    assert_true(strstr(err.message, "'head.weight' is (3,80)") && strstr(err.message, "4 layers"));
+    tiny_fini(&tiny);
+    remove_folder(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vit_namings_agree),   cmocka_unit_test(test_old_torchvision),
@@ -579,6 +634,7 @@ int main(void) {
         cmocka_unit_test(test_timm_dinov2),         cmocka_unit_test(test_dinov2_against_a_plain_forward),
         cmocka_unit_test(test_half_precision),      cmocka_unit_test(test_pictures_of_each_family),
         cmocka_unit_test(test_processor_of_dinov2), cmocka_unit_test(test_table_rule_of_each_family),
+        cmocka_unit_test(test_activations),         cmocka_unit_test(test_dinov2_head_of_four_layers),
     };
     return cmocka_run_group_tests_name("families", tests, NULL, NULL);
 }
