@@ -64,6 +64,32 @@ static void fill_info(struct ees_model *model, const struct ees__config *config)
     }
 }
 
+/* How the classifier and the position table are stored, by name: for whoever writes the model in another format. */
+static void name_layout(struct ees_model *model, const struct ees__dims *d) {
+    static const char *const pools[] = {
+        [EES__POOL_CLASS] = "class",           [EES__POOL_CLASS_DIST] = "class_dist",
+        [EES__POOL_CLASS_MEAN] = "class_mean", [EES__POOL_NORM_MEAN] = "norm_mean",
+        [EES__POOL_MEAN_NORM] = "mean_norm",
+    };
+    static const char *const filters[] = {
+        [EES__TABLE_CUBIC] = "cubic",
+        [EES__TABLE_CUBIC_SCALED] = "cubic_scaled",
+        [EES__TABLE_CUBIC_ANTIALIAS] = "cubic_antialias",
+        [EES__TABLE_CUBIC_CORNERS] = "cubic_corners",
+    };
+    static const char *const activations[] = {
+        [EES__POST_GELU] = "gelu",
+        [EES__POST_GELU_TANH] = "gelu_tanh",
+        [EES__POST_RELU] = "relu",
+        [EES__POST_SILU] = "silu",
+    };
+    model->info.pool = pools[d->pool];
+    model->info.activation = activations[d->activation];
+    model->info.table_height = (unsigned)d->table_h;
+    model->info.table_width = (unsigned)d->table_w;
+    model->info.table_filter = filters[d->table_filter];
+}
+
 static int fill_policy(struct ees_model *model, const struct ees__config *config, ees_error *err) {
     ees_policy_options filled;
     ees_error why = {0};
@@ -90,6 +116,7 @@ static int fill_labels(struct ees_model *model, struct ees__config *config, ees_
 }
 
 static int build(struct ees_model *model, struct ees__config *config, struct ees__weights *weights, ees_error *err) {
+    name_layout(model, &config->dims);
     EES_TRY(fill_labels(model, config, err));
     EES_TRY(ees__chain_open(model, config, weights, err));
     EES_TRY(fill_policy(model, config, err));
