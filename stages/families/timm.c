@@ -21,25 +21,15 @@ static struct ees__json child_of(const struct ees__json *json, const char *key) 
     return ees__json_child(json, key, json_is_object(object) ? object : NULL);
 }
 
-/* The models whose attention heads do not have 64 channels (timm, vision_transformer.py). */
-static void guess_heads(const char *architecture, struct ees__dims *d) {
+/* The models whose number of attention heads their width does not tell (timm, vision_transformer.py). */
+static void correct_heads(const char *architecture, struct ees__dims *d) {
     static const struct {
         const char *start;
-        size_t n_heads;
-    } exceptions[] = {
-        {"vit_huge_", 16},
-        {"vit_giant_patch14_dinov2", 24},
-        {"vit_giant_patch14_reg4_dinov2", 24},
-        {"vit_giant_", 16},
-        {"vit_gigantic_", 16},
-        {"vit_so400m_", 16},
-        {"vit_so150m_", 13},
-    };
+        size_t channels; /* of a head */
+    } exceptions[] = {{"vit_base_patch16_gap_", 48}, {"vit_giantopt_", 96}, {"test_vit", 32}};
     for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++)
-        if (strncmp(architecture, exceptions[i].start, strlen(exceptions[i].start)) == 0) {
-            d->n_heads = exceptions[i].n_heads;
-            return;
-        }
+        if (strncmp(architecture, exceptions[i].start, strlen(exceptions[i].start)) == 0)
+            d->n_heads = d->n_channels / exceptions[i].channels;
 }
 
 /* Variants that tensors do not tell: another activation. */
@@ -71,7 +61,7 @@ static int read_sizes(const struct ees__source *source, struct ees__config *conf
     EES_TRY(ees__json_text(source->json, "architecture", "", &architecture, err));
     EES_TRY(ees__config_measure(source, config, err));
     EES_TRY(read_activation(source->json, &args, architecture, config, err));
-    guess_heads(architecture, &config->dims);
+    correct_heads(architecture, &config->dims);
     EES_TRY(read_input_size(&pretrained, &config->dims, err));
     EES_TRY(ees__config_read_sizes(&args, &arg_keys, config, err));
     EES_TRY(ees__json_real(source->json, "layer_norm_eps", 0.0, 1.0, 1e-6, &config->dims.norm_eps, err));

@@ -47,7 +47,8 @@ static const struct config_case config_cases[] = {
     {"num_hidden_layers", "3", {"tensor 'deit.encoder.layer.2.layernorm_before.weight'", "is missing"}},
     {"num_hidden_layers", "97", {"'num_hidden_layers'", "97"}},
     {"intermediate_size", "25", {"deit.encoder.layer.0.", "intermediate.dense.weight", "(24,16)", "expected (25,16)"}},
-    {"patch_size", "5", {"'patch_size'", "5", "8 x 12"}},
+    {"patch_size", "9", {"'patch_size'", "9", "8 x 12"}},
+    {"patch_size", "5", {"position_embeddings", "(1,7,16)", "(1,3,16)"}},
     {"image_size", "[8,0]", {"'image_size'", "[8,0]"}},
     {"image_size", "[8]", {"'image_size'", "[8]"}},
     {"image_size", "16", {"position_embeddings", "(1,7,16)", "expected (1,17,16)"}},
@@ -107,6 +108,10 @@ static const struct config_case canonical_cases[] = {
     {"early_exits", "7", {"'early_exits'", "7"}},
     {"early_exits", "{\"exits\":[]}", {"'early_exits.exits'", "[]"}},
     {"early_exits", "{\"exits\":[{\"after_block\":1}]}", {"'early_exits.exits'", "after_block"}},
+    {"early_exits",
+     "{\"exits\":[{\"after_block\":2,\"head\":\"mlp\"},{\"after_block\":2,\"head\":\"mlp\"}]}",
+     {"'early_exits.exits'", "\"after_block\":2", "strictly increasing blocks from 1 to 2"}},
+    {"early_exits", "{\"exits\":[{\"after_block\":0,\"head\":\"mlp\"}]}", {"'early_exits.exits'", "\"after_block\":0"}},
     {"early_exits", "{\"exits\":[{\"after_block\":9,\"head\":\"conv1_1\"}]}", {"'early_exits.exits'", "9"}},
     {"early_exits",
      "{\"exits\":[{\"after_block\":1,\"head\":\"mixer\"}]}",
@@ -368,7 +373,7 @@ static void test_inputs_asked_for(void **state) {
     static const struct {
         unsigned h, w;
         const char *needle;
-    } cases[] = {{10, 12, "multiples of the patch, 4"}, {8, 0, "8 x 0"}, {8196, 8, "8192"}, {8192, 8192, "tokens"}};
+    } cases[] = {{3, 12, "at least one patch, 4 x 4"}, {8, 0, "8 x 0"}, {8196, 8, "8192"}, {8192, 8192, "tokens"}};
     char dir[64];
     struct tiny tiny;
     make_folder(dir);

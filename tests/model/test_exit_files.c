@@ -6,6 +6,9 @@
 #include <string.h>
 
 #include "exit_tensors.h"
+#include "stages/family.h"
+#include "stages/model.h"
+#include "stages/weights.h"
 
 enum { K = 3, T = 7, N_PIXELS = 3 * 8 * 12 };
 
@@ -102,6 +105,71 @@ static void test_names_of_lgvit(void **state) {
             answer(&tiny, logits);
             assert_memory_equal(logits, expected, sizeof logits);
         }
+}
+
+/* ---- LGViT's rules (spec 4.1, 5.2) --------------------------------------------------------------------- */
+
+/* A model of 12 blocks with random weights; NULL: refused. */
+static ees_model *open_lgvit(const char *keys, ees_error *err) {
+    char text[512];
+    struct ees__json config = {0};
+    const struct ees__source source = {.family = ees__family_by_name("lgvit-vit"), .json = &config};
+    struct ees__weights *weights;
+    ees_model *model = NULL;
+    ees_model_options options;
+    int n = snprintf(text, sizeof text,
+                     "{%s,\"image_size\":16,\"patch_size\":8,\"hidden_size\":8,\"num_attention_heads\":2,"
+                     "\"num_hidden_layers\":12,\"intermediate_size\":8,\"num_labels\":3}",
+                     keys);
+    ees_model_options_default(&options);
+    assert_int_equal(ees__json_parse(text, (size_t)n, "config.json", &config, NULL), 0);
+    assert_int_equal(ees__weights_open_random(3, &weights, NULL), 0);
+    int rc = ees__model_build("lgvit", &source, NULL, weights, &options, &model, err);
+    assert_true(rc == 0 ? model != NULL : rc == EES_EMODEL);
+    weights->close(weights);
+    ees__json_close(&config);
+    return rc == 0 ? model : NULL;
+}
+
+static void check_exits(const char *keys, unsigned n, unsigned first, const char *const *head, size_t step) {
+    ees_error err = {0};
+    ees_model *model = open_lgvit(keys, &err);
+    if (!model)
+        fail_msg("%s: %s", keys, err.message);
+    const ees_model_info *info = ees_model_get_info(model);
+    assert_int_equal(info->n_exits, n);
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(info->exits[i].after_block, first + i);
+        assert_string_equal(info->exits[i].head, head[i * step]);
+    }
+    ees_model_close(model);
+}
+
+static void test_rules_of_lgvit(void **state) {
+    static const char *const types[] = {"linear",  "vit",          "self_attention", "conv_normal",
+                                        "conv1_1", "attention_r1", "conv2_1",        "attention_r9"};
+    static const char *const eight[] = {"conv1_1",      "conv1_1",      "conv2_1",      "conv2_1",
+                                        "attention_r2", "attention_r2", "attention_r3", "attention_r3"};
+    static const char *const six[] = {"conv1_1",      "conv2_1",      "attention_r2",
+                                      "attention_r2", "attention_r3", "attention_r3"};
+    static const char *const four[] = {"conv1_1", "conv2_1", "attention_r2", "attention_r3"};
+    static const char *const two[] = {"conv1_1", "attention_r2"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        char keys[128];
+        snprintf(keys, sizeof keys, "\"highway_type\":\"%s\",\"num_early_exits\":7", types[i]);
+        check_exits(keys, 7, 6, &types[i], 0);
+    }
+    check_exits("\"position_exits\":\"[1,2,3,4]\"", 4, 1, types, 0); /* linear, four of them */
+    check_exits("\"position_exits\":[3],\"num_early_exits\":1", 1, 3, types, 0);
+#define LAYOUT(n, positions)                                                                                           \
+    "\"highway_type\":\"LGViT\",\"num_early_exits\":" #n ",\"position_exits\":\"" positions "\""
+    check_exits(LAYOUT(8, "[4,5,6,7,8,9,10,11]"), 8, 4, eight, 1);
+    check_exits(LAYOUT(6, "[5,6,7,8,9,10]"), 6, 5, six, 1);
+    check_exits(LAYOUT(4, "[1,2,3,4]"), 4, 1, four, 1);
+    check_exits(LAYOUT(2, "[11,12]"), 2, 11, two, 1);
+    ees_error err = {0};
+    assert_null(open_lgvit("\"highway_type\":\"vit\"", &err)); /* 4 exits by default, and no place for them */
+    assert_true(strstr(err.message, "'position_exits'") && strstr(err.message, "4 blocks"));
 }
 
 static void test_names_of_eevit(void **state) {
@@ -231,6 +299,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_canonical_names_beside_every_naming),
         cmocka_unit_test(test_names_of_lgvit),
+        cmocka_unit_test(test_rules_of_lgvit),
         cmocka_unit_test(test_names_of_eevit),
         cmocka_unit_test(test_other_inputs),
         cmocka_unit_test(test_wrong_tensors),

@@ -59,7 +59,8 @@ def read_labels(path: Path | None, n: int, is_backbone: bool) -> list[str]:
 
 def write(model: vit.Model, out: Path, labels: list[str], mean: list[float], std: list[float]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    folder.write_tensors(out / "model.safetensors", hf.tensors(model))
+    stored = {name: folder.store_f32(value) for name, value in hf.tensors(model).items()}
+    folder.write_tensors(out / "model.safetensors", stored)
     folder.write_json(out / "config.json", hf.config(model, labels))
     folder.write_json(out / "preprocessor_config.json", hf.preprocessor(model, mean, std))
 

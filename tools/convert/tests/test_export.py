@@ -144,7 +144,8 @@ def make_deep(directory, n_blocks: int, n_exits: int):
             tensors |= {f"{name}.weight": draw(shape), f"{name}.bias": draw(shape[:1])}
     directory.mkdir()
     folder.write_json(directory / "config.json", config)
-    folder.write_tensors(directory / "model.safetensors", tensors)
+    folder.write_tensors(directory / "model.safetensors",
+                         {name: folder.store_f32(x) for name, x in tensors.items()})
     return directory
 
 
