@@ -45,6 +45,7 @@ static void fill_answer(const struct ees_engine *e, const struct ees__item *item
     out->confidence = item->confidence;
     out->entropy = item->entropy;
     out->logits = item->logits;
+    out->all_logits = item->all_logits;
 }
 
 static void fill_result(const struct ees_engine *e, struct ees__slot *slot, ees_result *out) {

@@ -131,14 +131,16 @@ enum { RECORDS_PER_SLOT = 5 };
 static int make_slots(struct ees_engine *e, ees_error *err) {
     size_t state = ees__round_up(e->info->state_bytes, EES_CACHE_LINE);
     size_t logits = ees__round_up(e->info->n_classes * sizeof(float), EES_CACHE_LINE), each, total;
+    size_t all = e->options.all_logits ? e->info->n_exits + 1 : 0;
     e->n_records = RECORDS_PER_SLOT * e->n_slots;
-    if (!ees__add(state, logits, &each) || !ees__mul(each, e->n_slots, &total) ||
+    if (!ees__mul(logits, all, &all) || !ees__add(state, logits, &each) || !ees__add(each, all, &each) || !ees__mul(each, e->n_slots, &total) ||
         !(e->memory = ees__calloc_aligned(total, 1)) || !(e->slots = ees__calloc_aligned(e->n_records, sizeof *e->slots)))
         return EES_FAIL(err, EES_ENOMEM, "no memory for %u frame slots of %zu bytes", e->n_slots, state + logits);
     for (unsigned i = 0; i < e->n_slots; i++) {
         char *at = (char *)e->memory + i * each;
         e->slots[i].item.state = (float *)(void *)at;
         e->slots[i].item.logits = (float *)(void *)(at + state);
+        e->slots[i].item.all_logits = all ? (float *)(void *)(at + state + logits) : NULL;
     }
     return 0;
 }

@@ -275,8 +275,9 @@ void ees__slot_free(struct ees_engine *e, uint32_t slot_idx) {
 
 static int fill_slot(struct ees_engine *e, struct ees__stream *s, struct ees__slot *slot, const ees_frame *frame,
                      ees_error *err) {
-    float *state = slot->item.state, *logits = slot->item.logits;
-    slot->item = (struct ees__item){.frame = &slot->frame, .state = state, .logits = logits, .exit_idx = -1};
+    float *state = slot->item.state, *logits = slot->item.logits, *all_logits = slot->item.all_logits;
+    slot->item = (struct ees__item){
+        .frame = &slot->frame, .state = state, .logits = logits, .all_logits = all_logits, .exit_idx = -1};
     slot->frame = *frame;
     slot->stream = frame->stream;
     slot->status = EES_STATUS_OK;

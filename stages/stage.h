@@ -24,6 +24,7 @@ struct ees__item {
      * before the first unit and may take it away when the frame is answered. */
     float *state;
     float *logits;          /* (K,) of the head that ran last */
+    float *all_logits;      /* (E+1, K) of every head that ran; NULL: nobody wants them, and heads are passed over under "none" */
     float degrade;          /* 0 .. 1, set by the engine before a visit: how far thresholds move to their degraded values */
     /* Zeroed when the frame enters. [0] as if degrade were 0, [1] under the thresholds as they were moved. */
     _Alignas(8) unsigned char policy_state[2][EES__POLICY_STATE_BYTES];

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Running one unit on some frames: the arithmetic, then, at a head, each frame's scores and the policy's word. */
+#include <string.h>
+
 #include "common/fail.h"
 #include "stages/model.h"
 #include "stages/policies/policy.h"
@@ -36,6 +38,16 @@ void ees__unit_compute(const ees_model *model, const struct ees__unit *unit, str
         run_op(model, unit, n, lane, team);
 }
 
+/* For whoever wants to know what every head said. */
+static void keep_all_logits(const ees_model *model, const ees_unit_info *info, struct ees__item *const items[],
+                            unsigned n) {
+    size_t n_classes = model->dims.n_classes;
+    for (unsigned i = 0; i < n && info->exit_idx >= 0; i++)
+        if (items[i]->all_logits)
+            memcpy(items[i]->all_logits + (size_t)info->exit_idx * n_classes, items[i]->logits,
+                   n_classes * sizeof(float));
+}
+
 /* What a head's logits say becomes the item's answer so far. */
 static void keep_answer(struct ees__item *item, const ees_unit_info *info, const struct ees__scores *scores) {
     item->exit_idx = scores->finite ? info->exit_idx : -1;
@@ -69,10 +81,12 @@ int ees__unit_run(const ees_model *model, const struct ees__policy_setup *setup,
     const ees_unit_info *info = &unit->info;
     bool is_final = info->exit_idx == (int)model->info.n_exits;
     bool is_exit = info->exit_idx >= 0 && !is_final;
-    bool is_skipped = is_exit && !setup->policy && !setup->replay;
+    bool is_skipped = is_exit && !setup->policy && !setup->replay && !items[0]->all_logits;
     int n_next = 0;
-    if (!is_skipped)
+    if (!is_skipped) {
         ees__unit_compute(model, unit, items, n, rc, lane, team);
+        keep_all_logits(model, info, items, n);
+    }
     for (unsigned i = 0; i < n; i++) {
         if (is_skipped)
             rc[i] = EES__UNIT_NEXT;

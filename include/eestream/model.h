@@ -36,6 +36,9 @@ typedef struct ees_model_options {
     /** Input of the network, multiples of its patch; both 0: what the model was trained with. Position tables are
      *  resampled as the model's own framework does it, preprocessing is scaled with it. */
     unsigned image_height_px, image_width_px;
+    /** Thresholds from `eestream calibrate`. NULL: certificate.json of the model's folder, where there is one; "none"; or a
+     *  file. One that was made for other weights refuses the model. */
+    const char *certificate;
 } ees_model_options;
 
 typedef struct ees_exit_info {
@@ -93,6 +96,13 @@ EES_API const char *ees_model_get_label(const ees_model *model, unsigned class_i
 /** Index of a label, -1: none. */
 EES_API int ees_model_find_label(const ees_model *model, const char *label);
 
+#define EES_HASH_TEXT 32 /**< bytes for a hash as text, the terminating 0 included */
+
+/** What tells these weights from others: "xxh64:" and the XXH64 (seed 0) of model.safetensors in 16 hexadecimal digits, as
+ *  `xxhsum -H64` prints it. Reads the file again.
+ *  @return 0; EES_EMODEL cannot be read; EES_EUNSUPPORTED random weights have no file; EES_ENOMEM */
+EES_API int ees_model_hash(const ees_model *model, char out[EES_HASH_TEXT], ees_error *err);
+
 /** Accepts NULL. Every engine on it must be closed before. */
 EES_API void ees_model_close(ees_model *model);
 
@@ -132,6 +142,16 @@ EES_API int ees_policy_walk(const ees_policy_options *resolved, unsigned n_exits
 
 /** Names of all policies, NULL-terminated. */
 EES_API const char *const *ees_policy_names(void);
+
+/** What a model's certificate promises; its policy is the model's own. */
+typedef struct ees_certificate {
+    const char *file;
+    ees_policy_options policy;                   /**< resolved */
+    uint64_t exit_frames[EES_MAX_EXITS + 1];     /**< frames that took each exit when it was made */
+} ees_certificate;
+
+/** NULL: the model has none. Lives as long as the model. */
+EES_API const ees_certificate *ees_model_get_certificate(const ees_model *model);
 
 /* ---- Looking inside ------------------------------------------------------------------------------------ */
 
