@@ -108,6 +108,7 @@ static int load_half(struct ees__loader *loader, const char *prefix, const char 
 int ees__load_classifier(struct ees__loader *loader, const char *prefix, size_t n_inputs, struct ees__linear *out,
                          ees_error *err) {
     size_t k = loader->dims->n_classes, c = n_inputs;
+    loader->n_pooled = ees__is_distilled(loader->dims) ? 2 * c : c;
     if (!ees__is_distilled(loader->dims))
         return ees__load_linear(loader, prefix, "head.cls", EES_SHAPE(k, c), true, out, err);
     float *w = ees__calloc_aligned(2 * k * c, sizeof *w), *bias = ees__calloc_aligned(k, sizeof *bias);

@@ -91,8 +91,8 @@ static int fill_labels(struct ees_model *model, struct ees__config *config, ees_
 
 static int build(struct ees_model *model, struct ees__config *config, struct ees__weights *weights, ees_error *err) {
     EES_TRY(fill_labels(model, config, err));
-    EES_TRY(fill_policy(model, config, err));
     EES_TRY(ees__chain_open(model, config, weights, err));
+    EES_TRY(fill_policy(model, config, err));
     return weights->check_rest ? weights->check_rest(weights, err) : 0;
 }
 

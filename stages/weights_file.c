@@ -60,6 +60,14 @@ static int find_tensor(struct file_weights *w, const char *name, const struct ee
     return 0;
 }
 
+static bool has_tensor(struct ees__weights *base, const char *name) {
+    struct file_weights *w = (struct file_weights *)base;
+    char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
+    const struct ees__names names = ees__family_names(w->family, base->exits);
+    bool found;
+    return ees__names_locate(&names, w->tensors, name, parts, &found) > 0 && found;
+}
+
 static bool is_variance(const char *name) {
     size_t n = strlen(name), n_end = strlen(".running_var");
     return n > n_end && strcmp(name + n - n_end, ".running_var") == 0;
@@ -148,7 +156,7 @@ int ees__weights_open_file(const char *file, const ees_tensors *tensors, const s
         return EES_FAIL(err, EES_ENOMEM, "%s: out of memory", file);
     }
     *w = (struct file_weights){
-        .base = {.read = read_file, .check_rest = check_rest, .close = close_file},
+        .base = {.read = read_file, .has = has_tensor, .check_rest = check_rest, .close = close_file},
         .file = file,
         .tensors = tensors,
         .family = family,

@@ -19,6 +19,7 @@ extern "C" {
 #endif
 
 #define EES_MAX_EXITS 32 /**< early exits of one model, the final classifier not counted */
+#define EES_MAX_LAG   64 /**< frames that a policy looks back */
 
 typedef struct ees_model ees_model;
 
@@ -108,16 +109,23 @@ EES_API void ees_model_close(ees_model *model);
 
 /* ---- Exit policies ------------------------------------------------------------------------------------- */
 
-/** When a frame leaves. The formulas and their sources are in stages/policies/; strict comparisons, in float32, and
- *  NaN never leaves. */
+/** When a frame leaves. docs/policies.md has the formulas, their sources and defaults; comparisons in float32, and NaN
+ *  never leaves. */
 typedef struct ees_policy_options {
-    /** NULL: the model's own (config.json). "confidence": max softmax > threshold. "entropy": -sum p ln p < threshold.
-     *  "patience": `patience` exits in a row with one class. "patient_and_confident": `patience` exits in a row with
-     *  entropy < threshold. "none": always full depth, no early head runs. */
+    /** NULL: the model's own (config.json); else one of ees_policy_names(). "confidence": max softmax > threshold.
+     *  "patience": `patience` exits in a row with one class. "none": always full depth, no early head runs. */
     const char *name;
     unsigned n_thresholds;           /**< 0: the model's or the policy's default; 1: for every exit; else one per exit */
     float thresholds[EES_MAX_EXITS];
-    unsigned patience;               /**< 0: default of the policy */
+    unsigned patience;               /**< exits counted; 0: the model's or the policy's default */
+    unsigned lag;                    /**< "temporal": how many frames before its stream's reference frame is, 1 to
+                                      *   EES_MAX_LAG; 0: the model's or the policy's default */
+    /** Frames whose picture differs from the last one that was computed by less than this are not computed and repeat its
+     *  answer (EES_STATUS_SKIPPED). In grey levels of 0 to 255, of the patch that changed most; noise alone makes some.
+     *  0: the model's, none by default and under "none"; below 0: every frame is computed. Off while exits are replayed. */
+    float skip_below;
+    unsigned n_weights;              /**< "ensemble_mean": 0 the model's, or all 1; else n_exits + 1 */
+    float weights[EES_MAX_EXITS + 1];
     unsigned n_degraded;             /**< 0: the model's; a model without: never degraded; 1: for every exit; else one per exit */
     float degraded[EES_MAX_EXITS];   /**< how far thresholds may move under overload: each equal to its threshold or on the
                                       *   side that lets more frames leave (lower for confidence, higher for entropy) */
@@ -133,12 +141,18 @@ typedef struct ees_policy_options {
 EES_API int ees_policy_resolve(const ees_model *model, const ees_policy_options *options, ees_policy_options *out,
                                ees_error *err);
 
-/** Walk a frame's recorded exit logits through a policy without running the model.
+/** Walk a frame's recorded exit logits through a policy without running the model. No other frame came before it
+ *  ("temporal" goes to the end).
  *  @param resolved  from ees_policy_resolve(), or complete by itself when model-free
  *  @param logits    (n_exits + 1, n_classes) float32, the last row the final classifier's
- *  @return exit index taken, 0 .. n_exits; EES_EINVAL */
+ *  @return exit index taken, 0 .. n_exits; EES_EINVAL, also for a policy that logits alone do not decide ("gate") or
+ *          that needs learned weights; EES_ENOMEM */
 EES_API int ees_policy_walk(const ees_policy_options *resolved, unsigned n_exits, unsigned n_classes,
                             const float *logits, ees_error *err);
+
+/** Can any frame leave early? false under "none", and where counts or thresholds are out of reach: a patience of more than
+ *  the exits there are, a confidence above 1. */
+EES_API bool ees_policy_can_leave(const ees_policy_options *resolved, unsigned n_exits);
 
 /** Names of all policies, NULL-terminated. */
 EES_API const char *const *ees_policy_names(void);
@@ -167,6 +181,7 @@ typedef struct ees_tap {
     const ees_unit_info *info;
     size_t rows, cols;
     const float *data; /**< valid during the callback */
+    float gate;        /**< after an early exit of a model with a learned gate: its estimate of the error; else NaN */
 } ees_tap;
 
 /** Run one frame through every unit and every head on the calling thread, calling `tap` after each unit. The frame's

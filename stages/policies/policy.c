@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/fail.h"
@@ -21,15 +22,19 @@ void ees__policy_list_names(char *text, size_t n_bytes) {
         at += (size_t)snprintf(text + at, n_bytes - at, "%s%s", i ? ", " : "", ees__policy_names[i]);
 }
 
-/* *out NULL for "none". */
-static int find_policy(const char *name, const struct ees__policy **out, ees_error *err) {
-    *out = NULL;
+const struct ees__policy *ees__policy_find(const char *name) {
     for (size_t i = 0; ees__policies[i]; i++)
         if (strcmp(name, ees__policies[i]->name) == 0)
-            *out = ees__policies[i];
+            return ees__policies[i];
+    return NULL;
+}
+
+/* *out NULL for "none". */
+static int find_policy(const char *name, const struct ees__policy **out, ees_error *err) {
+    *out = ees__policy_find(name);
     if (*out || strcmp(name, none) == 0)
         return 0;
-    char known[128];
+    char known[EES__POLICY_LIST_BYTES];
     ees__policy_list_names(known, sizeof known);
     return EES_FAIL(err, EES_EINVAL, "policy '%s' is unknown, there are %s", name, known);
 }
@@ -71,18 +76,53 @@ static int check_degraded(const struct ees__policy *policy, const ees_policy_opt
 static int fill_degraded(const struct ees__policy *policy, const ees_policy_options *options, unsigned n_exits,
                          bool yields, ees_policy_options *out, ees_error *err) {
     EES_TRY(check_degraded(policy, options, n_exits, err));
-    bool above = policy->direction == EES__LEAVES_ABOVE;
+    bool above = policy->direction != EES__LEAVES_BELOW;
     out->n_degraded = options->n_degraded ? n_exits : 0;
     for (unsigned i = 0; i < out->n_degraded; i++) {
         float normal = out->thresholds[i], degraded = options->degraded[options->n_degraded == 1 ? 0 : i];
         bool stricter = above ? degraded > normal : degraded < normal;
         if (stricter && !yields)
-            return EES_FAIL(err, EES_EINVAL,
-                            "degraded threshold %u of policy '%s' is %g, expected %s %g or equal: it must let more frames "
-                            "leave",
-                            i, policy->name, (double)degraded, above ? "below" : "above", (double)normal);
+            return EES_FAIL(
+                err, EES_EINVAL,
+                "degraded threshold %u of policy '%s' is %g, expected %s %g or equal: it must let more frames "
+                "leave",
+                i, policy->name, (double)degraded, above ? "below" : "above", (double)normal);
         out->degraded[i] = stricter ? normal : degraded;
     }
+    return 0;
+}
+
+static int fill_weights(const struct ees__policy *policy, const ees_policy_options *options, unsigned n_exits,
+                        ees_policy_options *out, ees_error *err) {
+    unsigned n = options->n_weights;
+    if (n && !policy->takes_weights)
+        return EES_FAIL(err, EES_EINVAL, "policy '%s' takes no weights", policy->name);
+    if (n && n != n_exits + 1)
+        return EES_FAIL(err, EES_EINVAL,
+                        "policy '%s' got %u weights, expected %u (one an exit and one for the final classifier)",
+                        policy->name, n, n_exits + 1);
+    out->n_weights = policy->takes_weights ? n_exits + 1 : 0;
+    for (unsigned i = 0; i < out->n_weights; i++) {
+        out->weights[i] = n ? options->weights[i] : 1.0f;
+        if (!(out->weights[i] > 0.0f) || !isfinite(out->weights[i]))
+            return EES_FAIL(err, EES_EINVAL, "weight %u of policy '%s' is %g, expected a number above 0", i,
+                            policy->name, (double)out->weights[i]);
+    }
+    return 0;
+}
+
+/* Counts: of exits in a row, and of frames back. */
+static int fill_counts(const struct ees__policy *policy, const ees_policy_options *options, ees_policy_options *out,
+                       ees_error *err) {
+    if (options->patience && !policy->patience)
+        return EES_FAIL(err, EES_EINVAL, "policy '%s' takes no patience", policy->name);
+    if (options->lag && !policy->lag)
+        return EES_FAIL(err, EES_EINVAL, "policy '%s' takes no lag: it looks at no other frame", policy->name);
+    if (options->lag > EES_MAX_LAG)
+        return EES_FAIL(err, EES_EINVAL, "policy '%s' got a lag of %u frames, expected 1 to %d", policy->name,
+                        options->lag, EES_MAX_LAG);
+    out->patience = options->patience ? options->patience : policy->patience;
+    out->lag = options->lag ? options->lag : policy->lag;
     return 0;
 }
 
@@ -92,17 +132,31 @@ static int complete_options(const ees_policy_options *options, unsigned n_exits,
     if (n_exits > EES_MAX_EXITS)
         return EES_FAIL(err, EES_EINVAL, "%u exits, at most %d are possible", n_exits, EES_MAX_EXITS);
     EES_TRY(find_policy(options->name, policy, err));
+    float skip_below = options->skip_below;
+    if (!isfinite(skip_below))
+        return EES_FAIL(err, EES_EINVAL, "frames cannot be skipped below a change of %g", (double)skip_below);
+    skip_below = skip_below > 0.0f ? skip_below : -1.0f; /* resolved once is resolved for good */
     if (!*policy) {
-        *out = (ees_policy_options){.name = none};
+        *out = (ees_policy_options){.name = none, .skip_below = skip_below};
         return 0;
     }
-    ees_policy_options filled = {.name = (*policy)->name};
+    ees_policy_options filled = {.name = (*policy)->name, .skip_below = skip_below};
     EES_TRY(fill_thresholds(*policy, options, n_exits, &filled, err));
     EES_TRY(fill_degraded(*policy, options, n_exits, yields, &filled, err));
-    if (options->patience && !(*policy)->patience)
-        return EES_FAIL(err, EES_EINVAL, "policy '%s' takes no patience", (*policy)->name);
-    filled.patience = options->patience ? options->patience : (*policy)->patience;
+    EES_TRY(fill_weights(*policy, options, n_exits, &filled, err));
+    EES_TRY(fill_counts(*policy, options, &filled, err));
     *out = filled;
+    return 0;
+}
+
+static int check_learned(const struct ees__policy *policy, const struct ees__policy_weights *learned, ees_error *err) {
+    if (policy && policy->needs_gate && !(learned && learned->gate))
+        return EES_FAIL(err, EES_EINVAL, "policy '%s' needs a model with a gate (tensors gate.weight and gate.bias)",
+                        policy->name);
+    if (policy && policy->needs_members && !(learned && learned->member))
+        return EES_FAIL(err, EES_EINVAL,
+                        "policy '%s' needs a model with learned weights (tensors ensemble.weight and ensemble.bias)",
+                        policy->name);
     return 0;
 }
 
@@ -136,54 +190,134 @@ int ees_policy_resolve(const ees_model *model, const ees_policy_options *options
             wanted.n_thresholds = own->n_thresholds;
             memcpy(wanted.thresholds, own->thresholds, sizeof own->thresholds);
         }
-        if (wanted.patience == 0)
-            wanted.patience = own->patience;
+        if (wanted.n_weights == 0) {
+            wanted.n_weights = own->n_weights;
+            memcpy(wanted.weights, own->weights, sizeof own->weights);
+        }
+        wanted.patience = wanted.patience ? wanted.patience : own->patience;
+        wanted.lag = wanted.lag ? wanted.lag : own->lag;
     }
-    return complete_options(&wanted, model->info.n_exits, yields, out, &policy, err);
+    if (wanted.skip_below == 0.0f && strcmp(wanted.name, none) != 0)
+        wanted.skip_below = own->skip_below;
+    EES_TRY(complete_options(&wanted, model->info.n_exits, yields, out, &policy, err));
+    return check_learned(policy, &model->learned, err);
 }
 
-static int setup_policy(const ees_policy_options *options, unsigned n_exits, struct ees__policy_setup *out,
-                        ees_error *err) {
+int ees__policy_setup_alone(const ees_policy_options *options, unsigned n_exits, unsigned n_classes,
+                            const struct ees__policy_weights *learned, struct ees__policy_setup *out, ees_error *err) {
     ees_policy_options filled;
     const struct ees__policy *policy;
     EES_TRY(complete_options(options, n_exits, false, &filled, &policy, err));
-    *out = (struct ees__policy_setup){
-        .policy = policy, .patience = filled.patience, .degrades = filled.n_degraded > 0};
+    *out = (struct ees__policy_setup){.policy = policy,
+                                      .n_exits = n_exits,
+                                      .n_classes = n_classes,
+                                      .patience = filled.patience,
+                                      .lag = filled.lag,
+                                      .skip_below = filled.skip_below > 0.0f ? filled.skip_below : 0.0f,
+                                      .degrades = filled.n_degraded > 0,
+                                      .learned = learned};
     memcpy(out->thresholds, filled.thresholds, sizeof out->thresholds);
     memcpy(out->degraded, filled.degraded, sizeof out->degraded);
+    memcpy(out->weights, filled.weights, sizeof out->weights);
+    if (policy && policy->memory_floats)
+        out->memory_floats = policy->memory_floats(n_exits, n_classes);
     return 0;
 }
 
 int ees__policy_setup(const ees_model *model, const ees_policy_options *resolved, struct ees__policy_setup *out,
                       ees_error *err) {
     EES_TRY(check_replay(resolved, model->info.n_exits, err));
-    EES_TRY(setup_policy(resolved, model->info.n_exits, out, err));
+    EES_TRY(ees__policy_setup_alone(resolved, model->info.n_exits, model->info.n_classes, &model->learned, out, err));
+    EES_TRY(check_learned(out->policy, &model->learned, err));
     out->replay = resolved->replay;
     out->n_replay = resolved->replay ? resolved->n_replay : 0;
+    if (out->replay) { /* exits are forced: no frame looks at another */
+        out->lag = 0;
+        out->skip_below = 0.0f;
+    }
     return 0;
 }
+
+/* ---- Deciding ------------------------------------------------------------------------------------------- */
 
 /* The threshold as far as it moved: exact at both ends. */
 static float move_threshold(float normal, float degraded, float degrade) {
     return (1.0f - degrade) * normal + degrade * degraded;
 }
 
-bool ees__policy_decide(const struct ees__policy_setup *setup, unsigned exit_idx, const struct ees__scores *scores,
+bool ees__policy_is_beyond(const struct ees__policy *policy, float score, float threshold) {
+    switch (policy->direction) {
+    case EES__LEAVES_ABOVE:
+        return score > threshold;
+    case EES__LEAVES_AT_LEAST:
+        return score >= threshold;
+    case EES__LEAVES_BELOW:
+        return score < threshold;
+    case EES__NO_THRESHOLD:
+        break;
+    }
+    return true;
+}
+
+/* Under one threshold, with the state that belongs to it. */
+static bool leaves_at(const struct ees__policy_setup *setup, float threshold, const struct ees__scores *scores,
+                      void *state) {
+    const struct ees__policy *policy = setup->policy;
+    float score = policy->score ? policy->score(scores) : 0.0f;
+    bool beyond = scores->finite && ees__policy_is_beyond(policy, score, threshold);
+    return (policy->count ? policy->count(setup, scores, beyond, state) : beyond) && scores->finite;
+}
+
+bool ees__policy_decide(const struct ees__policy_setup *setup, unsigned exit_idx, struct ees__scores *scores,
                         struct ees__item *item) {
     const struct ees__policy *policy = setup->policy;
     item->degraded = false;
+    scores->gate = item->gate;
+    scores->reference = item->reference;
+    if (policy && policy->combine)
+        policy->combine(setup, exit_idx, scores, item->policy_memory);
+    if (exit_idx == setup->n_exits)
+        return scores->finite;
     if (setup->replay)
         return scores->finite && setup->replay[item->seq % setup->n_replay] == exit_idx;
     if (!policy)
         return false;
     float normal = setup->thresholds[exit_idx];
-    bool leaves = policy->leaves(setup, normal, scores, item->policy_state[0]);
+    bool leaves = leaves_at(setup, normal, scores, item->policy_state[0]);
     if (setup->degrades) { /* at every exit, also at degrade 0: a policy that counts must see them all */
         float moved = move_threshold(normal, setup->degraded[exit_idx], item->degrade);
-        bool leaves_moved = policy->leaves(setup, moved, scores, item->policy_state[1]);
-        item->degraded = scores->finite && leaves_moved && !leaves;
+        item->degraded = leaves_at(setup, moved, scores, item->policy_state[1]) && !leaves;
     }
-    return scores->finite && (leaves || item->degraded);
+    return leaves || item->degraded;
+}
+
+/* ---- Without a model ------------------------------------------------------------------------------------ */
+
+unsigned ees__policy_walk(const struct ees__policy_setup *setup, const struct ees__record *record,
+                          struct ees__item *item, struct ees__scores *answer) {
+    struct ees__scores scores = {0};
+    bool leaves = false;
+    unsigned e = 0;
+    item->reference = record->reference;
+    for (; !leaves && e <= setup->n_exits; e++) {
+        scores = ees__scores_compute(record->logits + (size_t)e * setup->n_classes, setup->n_classes);
+        item->gate = record->gates && e < setup->n_exits ? record->gates[e] : NAN;
+        leaves = ees__policy_decide(setup, e, &scores, item);
+    }
+    if (answer)
+        *answer = scores;
+    return e - 1;
+}
+
+/* One frame that no other came before. */
+static int walk_one(const struct ees__policy_setup *setup, const float *logits, ees_error *err) {
+    const struct ees__record record = {.logits = logits};
+    struct ees__item item = {0};
+    if (setup->memory_floats && !(item.policy_memory = calloc(setup->memory_floats, sizeof(float))))
+        return EES_FAIL(err, EES_ENOMEM, "no memory to walk a frame through policy '%s'", setup->policy->name);
+    unsigned exit_idx = ees__policy_walk(setup, &record, &item, NULL);
+    free(item.policy_memory);
+    return (int)exit_idx;
 }
 
 int ees_policy_walk(const ees_policy_options *resolved, unsigned n_exits, unsigned n_classes, const float *logits,
@@ -191,12 +325,21 @@ int ees_policy_walk(const ees_policy_options *resolved, unsigned n_exits, unsign
     struct ees__policy_setup setup;
     if (!resolved->name || n_classes == 0)
         return EES_FAIL(err, EES_EINVAL, "a walk needs the name of a policy and at least one class");
-    EES_TRY(setup_policy(resolved, n_exits, &setup, err));
-    struct ees__item item = {0};
-    for (unsigned e = 0; e < n_exits; e++) {
-        struct ees__scores scores = ees__scores_compute(logits + (size_t)e * n_classes, n_classes);
-        if (ees__policy_decide(&setup, e, &scores, &item))
-            return (int)e;
-    }
-    return (int)n_exits;
+    EES_TRY(ees__policy_setup_alone(resolved, n_exits, n_classes, NULL, &setup, err));
+    EES_TRY(check_learned(setup.policy, NULL, err));
+    return walk_one(&setup, logits, err);
+}
+
+/* The surest frame there can be: one class, entropy 0, margin and confidence 1, the gate at 0, in agreement with the
+ * frame before. Ensembles and votes of it are as sure, learned weights aside. */
+bool ees_policy_can_leave(const ees_policy_options *resolved, unsigned n_exits) {
+    static const float logits[EES_MAX_EXITS + 1], gates[EES_MAX_EXITS];
+    static const struct ees__record sure = {.logits = logits, .gates = gates, .reference = 1};
+    struct ees__policy_setup setup;
+    float memory[EES_MAX_EXITS + 2];
+    struct ees__item item = {.policy_memory = memory};
+    if (ees__policy_setup_alone(resolved, n_exits, 1, NULL, &setup, NULL) < 0 || !setup.policy ||
+        setup.memory_floats > sizeof memory / sizeof *memory)
+        return false;
+    return ees__policy_walk(&setup, &sure, &item, NULL) < n_exits;
 }

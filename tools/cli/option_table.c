@@ -27,7 +27,7 @@ const struct option_row option_table[] = {
 
     {.section = "Exits"},
     {.name = "policy", .verbs = VERB_RUN | VERB_BENCH | VERB_INSPECT, .kind = OPTION_TEXT, .target = AT(policy),
-     .value = "NAME", .help = "confidence, entropy, patience, patient_and_confident, none (default: the model's)"},
+     .value = "NAME", .help = "when a frame leaves (default: the model's); docs/policies.md has all: confidence, entropy, ..., none"},
     {.name = "threshold", .verbs = VERB_RUN | VERB_BENCH | VERB_INSPECT, .kind = OPTION_NUMBERS,
      .target = AT(thresholds), .value = "X[,X...]", .max = EES_MAX_EXITS, .help = "one for all exits, or one per exit"},
     {.name = "patience", .verbs = VERB_RUN | VERB_BENCH | VERB_INSPECT, .kind = OPTION_COUNT, .target = AT(patience),
