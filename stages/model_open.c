@@ -67,7 +67,8 @@ static const char *name_folder(char *dir) {
     return slash && slash[1] ? slash + 1 : dir;
 }
 
-/* The thresholds that were found for these weights, if there are any. `beside`: certificate.json of the folder, NULL: none. */
+/* The thresholds that were found for these weights, if there are any. `beside`: certificate.json of the folder, NULL:
+ * none. */
 static int use_certificate(ees_model *model, const char *given, const char *beside, ees_error *err) {
     if (given && strcmp(given, "none") == 0)
         return 0;

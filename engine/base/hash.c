@@ -7,8 +7,8 @@
 
 enum { STRIPE = 32 };
 
-static const uint64_t p1 = 0x9E3779B185EBCA87, p2 = 0xC2B2AE3D27D4EB4F, p3 = 0x165667B19E3779F9, p4 = 0x85EBCA77C2B2AE63,
-                      p5 = 0x27D4EB2F165667C5;
+static const uint64_t p1 = 0x9E3779B185EBCA87, p2 = 0xC2B2AE3D27D4EB4F, p3 = 0x165667B19E3779F9,
+                      p4 = 0x85EBCA77C2B2AE63, p5 = 0x27D4EB2F165667C5;
 
 static uint64_t rotate(uint64_t x, unsigned n) { return x << n | x >> (64 - n); }
 

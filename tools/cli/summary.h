@@ -91,6 +91,8 @@ void summary_print(FILE *out, const struct summary *s);
 void summary_print_exits(FILE *out, const struct summary *s);
 json_t *summary_json(const struct summary *s);
 
+json_t *policy_json(const ees_policy_options *resolved);
+
 /* "confidence, threshold 0.8" */
 void policy_text(const ees_policy_options *resolved, char *out, size_t n);
 

@@ -24,7 +24,7 @@ static json_t *exit_json(const struct summary *s, unsigned e) {
     return o;
 }
 
-static json_t *policy_json(const ees_policy_options *p) {
+json_t *policy_json(const ees_policy_options *p) {
     json_t *o = json_pack("{s:s, s:[]}", "name", p->name ? p->name : "none", "thresholds");
     for (unsigned i = 0; i < p->n_thresholds; i++)
         json_array_append_new(json_object_get(o, "thresholds"), json_real((double)p->thresholds[i]));
