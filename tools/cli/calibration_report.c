@@ -125,6 +125,14 @@ static json_t *model_json(const struct calibration *c) {
                      (int)info->image_height_px);
 }
 
+/* What the library reads: it takes an absent list for "none", and no empty one. */
+static json_t *own_policy_json(const struct calibration *c) {
+    json_t *o = policy_json(&c->policy);
+    if (c->policy.n_thresholds == 0)
+        json_object_del(o, "thresholds");
+    return o;
+}
+
 static const char *method_text(const struct calibration *c) {
     if (c->target.kind != TARGET_LOSS)
         return c->halves.scene == 1 ? "least loss within the target on one half; Clopper-Pearson bound on the other"
@@ -177,7 +185,7 @@ static json_t *certificate_json(const struct calibration *c) {
     }
     return json_pack("{s:s, s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", "eestream-certificate",
                      "version", 1, "date", date, "written_by", ees_version(), "model", model_json(c), "policy",
-                     policy_json(&c->policy), "exit_frames", mix, "guarantee", bound_json(c), "data", data_json(c),
+                     own_policy_json(c), "exit_frames", mix, "guarantee", bound_json(c), "data", data_json(c),
                      "expected", expected_json(c), "exits", exits);
 }
 

@@ -40,13 +40,16 @@ static int plot_accuracy(const struct analysis *a, const char *dir, ees_error *e
     add_margin(&y, 0, 100);
     CLI_TRY(svg_open(&s, "Accuracy by depth: every frame answered at one exit", &x, &y, err));
     svg_guide(&s, x.low, oracle, x.high, oracle);
-    svg_note(&s, x.low, oracle, "right at some exit");
+    svg_note(&s, x.low, oracle, "right at any exit");
     svg_line(&s, 0, block, right, n);
     svg_dots(&s, 0, block, right, n);
     for (unsigned e = 0; e < n; e++) {
-        char head[32];
+        char head[32], number[16], name[64];
         log_head(a->log, e, head, sizeof head);
-        svg_note(&s, block[e], right[e], head);
+        snprintf(number, sizeof number, "%u", e);
+        snprintf(name, sizeof name, "%u %s", e, head);
+        svg_note(&s, block[e], right[e], number);
+        svg_legend(&s, 0, name);
     }
     return svg_close(&s, dir, "accuracy.svg", err);
 }

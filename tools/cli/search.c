@@ -13,7 +13,7 @@
 
 #include "tools/cli/fail.h"
 
-enum { N_PRICES = 48, N_BETWEEN = 8, MAX_SWEEPS = 8, N_LEVELS = 32 };
+enum { N_PRICES = 48, STEPS = 64, MAX_SWEEPS = 8, N_LEVELS = 32 };
 static const uint32_t never = UINT32_MAX;
 
 int seen_replay(struct seen *s, const ees_policy_options *policy, const size_t *frames, size_t n, struct outcome *out,
@@ -197,12 +197,17 @@ static int add_ranks(struct ranking *r, const uint32_t *ranks, struct path *path
     return add_point(r->s, &policy, r->frames, r->n, path, err);
 }
 
-/* From one solution to the next in small steps: prices jump over what lies between. */
+/* From one solution to the next in steps of at most so many ranks: prices jump over what lies between. */
 static int add_steps(struct ranking *r, const uint32_t *from, const uint32_t *to, struct path *path, ees_error *err) {
-    for (unsigned step = 1; step <= N_BETWEEN; step++) {
+    unsigned n_steps = 1;
+    for (unsigned e = 0; e < r->s->n_exits; e++) {
+        double most = fabs((double)to[e] - from[e]) * STEPS / (double)r->n;
+        n_steps = most > n_steps ? (unsigned)ceil(most) : n_steps;
+    }
+    for (unsigned step = 1; step <= n_steps; step++) {
         uint32_t ranks[EES_MAX_EXITS];
         for (unsigned e = 0; e < r->s->n_exits; e++) {
-            double rank = from[e] + ((double)to[e] - from[e]) * step / N_BETWEEN;
+            double rank = from[e] + ((double)to[e] - from[e]) * step / n_steps;
             ranks[e] = (uint32_t)rank;
             while (!is_boundary(r, e, ranks[e]))
                 ranks[e]--;

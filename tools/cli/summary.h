@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "eestream/eestream.h"
+#include "tools/cli/statistics.h"
 #include "tools/cli/stream.h"
 #include "tools/cli/truth.h"
 
@@ -35,6 +36,7 @@ struct summary {
     struct source_count *sources; /* NULL: not counted apart */
     size_t n_sources;
     bool unordered;
+    const ees_certificate *certificate; /* whose thresholds are used; NULL: others are */
     /* set by summary_finish() */
     ees_stats stats;
     ees_policy_options policy; /* resolved */
@@ -47,6 +49,8 @@ struct summary {
     uint64_t max_rss_bytes;
     const char *trace_path; /* NULL: none */
     uint64_t n_trace_events;
+    struct drift drift; /* from the certificate's exits */
+    bool drifted;
 };
 
 void summary_init(struct summary *s, const ees_model *model, const ees_policy_options *resolved, const char *replay);

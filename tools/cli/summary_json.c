@@ -139,6 +139,10 @@ json_t *summary_json(const struct summary *s) {
         json_object_set_new(o, "accuracy", json_real(accuracy));
         json_object_set_new(o, "judged", json_integer((json_int_t)summary_total(s).n_judged));
     }
+    if (s->certificate)
+        json_object_set_new(o, "certificate",
+                            json_pack("{s:o, s:b, s:f, s:f}", "file", json_text(s->certificate->file), "drifted",
+                                      (int)s->drifted, "distance", s->drift.distance, "p_value", s->drift.p_value));
     if (s->replay)
         json_object_set_new(o, "replay", json_string(s->replay));
     add_work(o, s);

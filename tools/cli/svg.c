@@ -9,7 +9,7 @@
 #include "tools/cli/file.h"
 
 /* Pixels: the area inside the axes, and room for the legend on its right. */
-enum { LEFT = 70, TOP = 40, WIDTH = 480, HEIGHT = 340, LEGEND = 190, BOTTOM = 55, N_COLOURS = 12 };
+enum { LEFT = 70, TOP = 40, WIDTH = 480, HEIGHT = 340, LEGEND = 230, BOTTOM = 55, N_COLOURS = 12 };
 
 static const char *const colours[N_COLOURS] = {"#1f6fb4", "#d1495b", "#2e8b57", "#e08e0b", "#7b4fa6", "#17a2a8",
                                                "#8c564b", "#c2459b", "#6b7a00", "#444e5c", "#5b8def", "#b0721e"};
