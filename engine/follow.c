@@ -63,11 +63,13 @@ static void requeue(struct ees_engine *e, uint32_t slot_idx) {
 /* The frame's turn: does its picture differ from that of the last computed frame? */
 static bool is_repeat(const struct ees_engine *e, struct ees__follow *f, struct ees__slot *slot) {
     slot->passed = true;
-    slot->change = f->has_picture ? ees__picture_change(e->model, slot->picture, f->picture) : INFINITY;
+    bool comparable = f->has_picture && f->source_idx == slot->frame.source_idx;
+    slot->change = comparable ? ees__picture_change(e->model, slot->picture, f->picture) : INFINITY;
     if (slot->change < e->policy.skip_below)
         return true;
     memcpy(f->picture, slot->picture, ees__picture_floats(e->model) * sizeof *f->picture);
     f->has_picture = true;
+    f->source_idx = slot->frame.source_idx;
     f->computed_seq = slot->item.seq;
     slot->nth = f->n_computed++;
     return false;
@@ -134,7 +136,7 @@ static bool look_up(const struct ees_engine *e, struct ees__follow *f, struct ee
     if (slot->nth < e->policy.lag)
         return true;
     const struct ees__reference *r = find_reference(e, f, slot);
-    slot->item.reference = r->value;
+    slot->item.reference = r->source_idx == slot->frame.source_idx ? r->value : 0;
     return r->answered;
 }
 
@@ -164,8 +166,10 @@ static uint32_t publish(struct ees__follow *f, const struct ees__slot *slot) {
     struct ees__reference *r = &f->references[slot->nth & f->mask];
     pthread_mutex_lock(&f->lock);
     uint32_t waiter = r->nth == slot->nth ? r->waiter : 0;
-    *r =
-        (struct ees__reference){.nth = slot->nth, .answered = true, .value = has_answer ? slot->item.class_idx + 1 : 0};
+    *r = (struct ees__reference){.nth = slot->nth,
+                                 .answered = true,
+                                 .value = has_answer ? slot->item.class_idx + 1 : 0,
+                                 .source_idx = slot->frame.source_idx};
     pthread_mutex_unlock(&f->lock);
     return waiter;
 }

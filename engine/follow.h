@@ -28,6 +28,7 @@ struct ees__reference {
     uint64_t nth; /* UINT64_MAX: none yet */
     bool answered;
     unsigned value;  /* its class + 1; 0: no answer */
+    uint32_t source_idx;
     uint32_t waiter; /* slot number + 1 of the one frame that compares with it; 0: does not wait yet */
 };
 
@@ -45,6 +46,7 @@ struct ees__follow {
     uint64_t next_seq;
     float *picture; /* of the last frame that was computed */
     bool has_picture;
+    uint32_t source_idx; /* of it: a stream that reads one input after the other starts anew with each */
     uint64_t computed_seq, n_computed;
     /* reference: computed frame nth at [nth & mask]; open numbers span the window and the lag at most */
     struct ees__reference *references;

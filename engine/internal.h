@@ -41,7 +41,7 @@ struct ees__slot {
     uint64_t pushed_ns, queued_ns, done_ns;
     uint64_t deadline_ns; /* on the clock of ees__now_ns(); UINT64_MAX: none */
     /* follow.h. `nth`: of its stream's computed frames. `passed`: it is known whether the frame repeats another one. `change`:
-     * against the last computed picture, in grey levels; infinite for the first, negative where nobody asks. */
+     * against the last computed picture, in grey levels; infinite for the first, 0 where nobody asks. */
     uint64_t nth, same_as;
     bool passed;
     float change;

@@ -289,7 +289,7 @@ static int fill_slot(struct ees_engine *e, struct ees__stream *s, struct ees__sl
     slot->status = EES_STATUS_OK;
     slot->early = EES_EARLY_NONE;
     slot->passed = !ees__skips(e);
-    slot->change = -1.0f;
+    slot->change = 0.0f;
     slot->audit = false;
     slot->n_visits = 0;
     slot->pushed_ns = slot->queued_ns = ees__now_ns();
@@ -365,7 +365,7 @@ static void move_to_record(struct ees_engine *e, uint32_t old_idx, uint32_t reco
     record->early = EES_EARLY_NONE;
     record->passed = old->passed;
     record->nth = old->nth;
-    record->change = -1.0f;
+    record->change = 0.0f;
     record->audit = false;
     record->n_visits = 0;
     record->pushed_ns = old->pushed_ns;

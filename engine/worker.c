@@ -140,14 +140,15 @@ static void keep_deadlines(struct visit *v) {
 static void keep_referenced(struct visit *v) {
     struct ees_engine *e = v->w->engine;
     unsigned n_kept = 0;
-    for (unsigned i = 0; i < v->n && v->unit == e->reference_unit; i++) {
+    if (v->unit != e->reference_unit)
+        return;
+    for (unsigned i = 0; i < v->n; i++) {
         if (ees__follow_ready(e, &e->slots[v->slots[i]]))
             keep(v, i, &n_kept);
         else
             hold(v, i);
     }
-    if (v->unit == e->reference_unit)
-        v->n = n_kept;
+    v->n = n_kept;
     settle(v);
 }
 

@@ -6,7 +6,8 @@
 #include "common/fail.h"
 
 static bool has(struct ees__loader *loader, const char *name) {
-    return loader->weights->has && loader->weights->has(loader->weights, name);
+    struct ees__tensor_shape shape;
+    return loader->weights->find && loader->weights->find(loader->weights, name, &shape);
 }
 
 /* The gate is one for all exits, so their pooled vectors have one length. */

@@ -45,8 +45,9 @@ float ees__picture_change(const ees_model *model, const float *a, const float *b
         float sum = 0.0f;
         for (size_t j = i * n; j < (i + 1) * n; j++)
             sum += fabsf(a[j] - b[j]);
-        /* written so that NaN, of a tensor frame, counts as a change */
-        most = sum / (float)n <= most ? most : sum / (float)n;
+        if (isnan(sum)) /* of a tensor frame: a change, whatever the threshold */
+            return INFINITY;
+        most = fmaxf(most, sum / (float)n);
     }
     return most;
 }

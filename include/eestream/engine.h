@@ -131,7 +131,7 @@ typedef struct ees_result {
     /** EES_STATUS_SKIPPED: the frame_idx of the frame whose answer this is, up to the logits. */
     uint64_t same_as;
     /** Where ees_policy_options.skip_below is in force: how much the picture differs from the last one that was computed,
-     *  in grey levels; infinite for a stream's first. Else negative, and for frames that never had a picture. */
+     *  in grey levels; infinite for a stream's first. Else 0, and for frames that never had a picture. */
     float change;
     uint64_t latency_ns;  /**< push to answer */
     unsigned n_visits;    /**< of `visits`; the last one adds up what would be beyond EES_MAX_VISITS */

@@ -105,6 +105,10 @@ int ees__policy_setup_alone(const ees_policy_options *options, unsigned n_exits,
 unsigned ees__policy_walk(const struct ees__policy_setup *setup, const struct ees__record *record,
                           struct ees__item *item, struct ees__scores *answer);
 
+/* Has the model learned what the policy needs? `policy` and `learned` may be NULL. @return 0; EES_EINVAL */
+int ees__policy_check_learned(const struct ees__policy *policy, const struct ees__policy_weights *learned,
+                              ees_error *err);
+
 /* NULL: "none", or no such policy. */
 const struct ees__policy *ees__policy_find(const char *name);
 

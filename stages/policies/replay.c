@@ -53,8 +53,7 @@ int ees_policy_view(const ees_model *model, const ees_policy_options *resolved, 
     if (setup.policy && setup.policy->needs_gate)
         return EES_FAIL(err, EES_EINVAL, "policy '%s' cannot be replayed: logits do not tell what its gate said",
                         setup.policy->name);
-    if (setup.policy && setup.policy->needs_members && !(learned && learned->member))
-        return EES_FAIL(err, EES_EINVAL, "policy '%s' needs a model with learned weights", setup.policy->name);
+    EES_TRY(ees__policy_check_learned(setup.policy, learned, err));
     if (setup.memory_floats && !(memory = calloc(setup.memory_floats, sizeof *memory)))
         return EES_FAIL(err, EES_ENOMEM, "no memory to replay policy '%s'", setup.policy->name);
     size_t n_rows = (size_t)n_exits + 1;

@@ -48,7 +48,8 @@ static int check_options(const struct options *o, ees_error *err) {
 
 /* The policy whose thresholds are looked for. */
 static int choose_policy(const struct options *o, const ees_model *model, ees_policy_options *out, ees_error *err) {
-    const ees_policy_options asked = {.name = o->policy, .patience = o->patience};
+    ees_policy_options asked;
+    CLI_TRY(options_policy(o, &asked, err));
     CLI_TRY(ees_policy_resolve(model, &asked, out, err));
     out->n_thresholds = out->n_degraded = 0;
     out->patience = o->patience; /* 0: looked for, too */

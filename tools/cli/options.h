@@ -66,7 +66,8 @@ struct options {
     /* policy */
     const char *policy;
     struct number_list thresholds;
-    unsigned patience;
+    unsigned patience, lag;
+    struct number_list skip_below, exit_weights;
     bool full_depth;
     const char *replay_path, *replay_run;
     struct number_list exit_share;

@@ -117,12 +117,25 @@ static int open_stream(struct run *r, ees_error *err) {
     return stream_open_first(s, err);
 }
 
+/* What was asked for and cannot happen. */
+static void warn_of_policy(const struct run *r) {
+    const struct options *o = r->o;
+    unsigned n_exits = ees_model_get_info(r->model)->n_exits;
+    bool wanted = n_exits > 0 && strcmp(r->policy.name, "none") != 0 && !o->replay_path && !o->quiet;
+    char text[640];
+    if (!wanted || ees_policy_can_leave(&r->policy, n_exits))
+        return;
+    policy_text(&r->policy, text, sizeof text);
+    fprintf(stderr, "eestream: no frame can leave early under %s: the model has %u exits\n", text, n_exits);
+}
+
 static int open_model(struct run *r, ees_error *err) {
     const struct options *o = r->o;
     ees_policy_options policy;
     CLI_TRY(options_policy(o, &policy, err));
     CLI_TRY(options_open_model(o, NULL, &r->model, err));
     CLI_TRY(ees_policy_resolve(r->model, &policy, &r->policy, err));
+    warn_of_policy(r);
     if (o->truth_path)
         CLI_TRY(truth_open(&r->truth, o->truth_path, r->model, err));
     if (o->replay_path)
@@ -142,7 +155,8 @@ static const ees_profile *find_profile(const struct run *r, const char *plan, ee
 /* The model's certificate, where its thresholds are the ones in use. */
 static const ees_certificate *certificate_in_use(const struct run *r) {
     const struct options *o = r->o;
-    bool own = !o->policy && !o->thresholds.n && !o->patience && !o->full_depth && !r->replay.exits;
+    bool own = !o->policy && !o->thresholds.n && !o->patience && !o->lag && !o->exit_weights.n && !o->full_depth &&
+               !r->replay.exits;
     return own ? ees_model_get_certificate(r->model) : NULL;
 }
 

@@ -40,11 +40,12 @@ void summary_add(struct summary *s, const ees_result *result, int class_idx) {
     s->n_unknown_truth += class_idx == -2;
     if (result->exit_idx < 0)
         return;
-    struct exit_count *at = &s->exits[result->exit_idx];
+    bool computed = result->status == EES_STATUS_OK;
+    struct exit_count *at = computed ? &s->exits[result->exit_idx] : &s->repeated;
     at->n_frames++;
     at->n_judged += class_idx >= 0;
     at->n_right += class_idx >= 0 && class_idx == result->class_idx;
-    s->block_sum += result->block;
+    s->block_sum += computed ? result->block : 0;
     s->n_warned += result->n_warnings > 0;
     s->n_nonfinite += result->n_nonfinite > 0;
 }
@@ -73,8 +74,16 @@ double summary_mean_block(const struct summary *s) {
     return n ? (double)s->block_sum / (double)n : 0;
 }
 
-double summary_accuracy(const struct summary *s) {
+struct exit_count summary_judged(const struct summary *s) {
     struct exit_count sum = summary_total(s);
+    sum.n_frames += s->repeated.n_frames;
+    sum.n_judged += s->repeated.n_judged;
+    sum.n_right += s->repeated.n_right;
+    return sum;
+}
+
+double summary_accuracy(const struct summary *s) {
+    struct exit_count sum = summary_judged(s);
     return sum.n_judged ? (double)sum.n_right / (double)sum.n_judged : -1;
 }
 

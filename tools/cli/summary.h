@@ -32,7 +32,8 @@ struct summary {
     uint64_t n_by_status[EES_STATUS_FAILED + 1];
     uint64_t n_early[EES_EARLY_DEADLINE + 1];
     uint64_t n_warned, n_nonfinite, n_unknown_truth, block_sum;
-    struct exit_count exits[EES_MAX_EXITS + 1];
+    struct exit_count exits[EES_MAX_EXITS + 1]; /* frames that were computed */
+    struct exit_count repeated;                 /* frames that were skipped */
     struct source_count *sources; /* NULL: not counted apart */
     size_t n_sources;
     bool unordered;
@@ -70,7 +71,7 @@ int summary_check(const struct summary *s, const struct stream *stream, ees_erro
 void summary_fini(struct summary *s);
 
 uint64_t summary_answered(const struct summary *s);
-double summary_mean_block(const struct summary *s); /* 0: no frame answered */
+double summary_mean_block(const struct summary *s); /* of computed frames; 0: none */
 double summary_accuracy(const struct summary *s);   /* 0..1, negative: no truth known */
 double summary_fps(const struct summary *s);
 
@@ -87,7 +88,8 @@ struct work_shares {
 };
 struct work_shares summary_work(const struct summary *s);
 
-struct exit_count summary_total(const struct summary *s);
+struct exit_count summary_total(const struct summary *s);  /* of computed frames, */
+struct exit_count summary_judged(const struct summary *s); /* and of all that have an answer */
 
 /* ---- summary_text.c, summary_json.c ---- */
 
