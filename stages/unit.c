@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Running one unit on some frames: the arithmetic, then, at a head, each frame's scores and the policy's word. */
+#include <math.h>
 #include <string.h>
 
 #include "common/fail.h"
@@ -43,13 +44,12 @@ void ees__unit_compute(const ees_model *model, const struct ees__unit *unit, str
 }
 
 /* For whoever wants to know what every head said. */
-static void keep_all_logits(const ees_model *model, const ees_unit_info *info, struct ees__item *const items[],
-                            unsigned n) {
-    size_t n_classes = model->dims.n_classes;
-    for (unsigned i = 0; i < n && info->exit_idx >= 0; i++)
-        if (items[i]->all_logits)
-            memcpy(items[i]->all_logits + (size_t)info->exit_idx * n_classes, items[i]->logits,
-                   n_classes * sizeof(float));
+static void keep_all_logits(const ees_model *model, const struct ees__unit *unit, struct ees__item *item) {
+    size_t n_classes = model->dims.n_classes, e = (size_t)unit->info.exit_idx;
+    memcpy(item->all_logits + e * n_classes, item->logits, n_classes * sizeof(float));
+    if (e < model->info.n_exits)
+        item->all_logits[(model->info.n_exits + 1) * n_classes + e] =
+            ees__unit_is_gated(model, unit) ? item->gate : NAN;
 }
 
 /* What a head's logits say becomes the item's answer so far. */
@@ -86,7 +86,8 @@ int ees__unit_run(const ees_model *model, const struct ees__policy_setup *setup,
     int n_next = 0;
     if (!is_skipped) {
         ees__unit_compute(model, unit, items, n, rc, lane, team);
-        keep_all_logits(model, info, items, n);
+        for (unsigned i = 0; i < n && info->exit_idx >= 0 && items[i]->all_logits; i++)
+            keep_all_logits(model, unit, items[i]);
     }
     for (unsigned i = 0; i < n; i++) {
         if (is_skipped)

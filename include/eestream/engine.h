@@ -125,6 +125,7 @@ typedef struct ees_result {
     /** all_logits: float32 (n_exits + 1, K), of the heads on the frame's way, whatever the policy made of them; rows of
      *  heads that did not run mean nothing. NULL without all_logits, or without an answer */
     const float *all_logits;
+    const float *all_gates; /**< the same: (n_exits,) what the gate said at each, NaN: the model has none */
     unsigned n_classes;
     unsigned n_warnings;  /**< recoverable oddities the JPEG decoder met; the frame was used */
     unsigned n_nonfinite; /**< exit heads on its way whose logits were NaN or infinite: never an exit */

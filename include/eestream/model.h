@@ -192,10 +192,11 @@ typedef struct ees_exit_view {
  *  @param model     gives learned weights; NULL: none
  *  @param resolved  as in ees_policy_walk(); thresholds and patience do not matter
  *  @param logits    (n_frames, n_exits + 1, n_classes) float32
+ *  @param gates     (n_frames, n_exits) what the gate said; NULL: unknown
  *  @param out       (n_frames, n_exits + 1)
- *  @return 0; EES_EINVAL a policy that needs more than the logits ("gate") or learned weights; EES_ENOMEM */
+ *  @return 0; EES_EINVAL "gate" without gates, ensembles without the weights they need; EES_ENOMEM */
 EES_API int ees_policy_view(const ees_model *model, const ees_policy_options *resolved, unsigned n_exits, unsigned n_classes,
-                            const float *logits, size_t n_frames, ees_exit_view *out, ees_error *err);
+                            const float *logits, const float *gates, size_t n_frames, ees_exit_view *out, ees_error *err);
 
 /** Decide for frames seen by ees_policy_view() under the same policy, as an engine would; they follow each other in one
  *  stream.

@@ -30,10 +30,12 @@ int ees_policy_get_info(const char *name, ees_policy_info *out, ees_error *err) 
 }
 
 /* One frame, all exits. */
-static void view_frame(const struct ees__policy_setup *setup, const float *logits, float *memory, ees_exit_view *out) {
+static void view_frame(const struct ees__policy_setup *setup, const float *logits, const float *gates, float *memory,
+                       ees_exit_view *out) {
     const struct ees__policy *policy = setup->policy;
     for (unsigned e = 0; e <= setup->n_exits; e++) {
         struct ees__scores scores = ees__scores_compute(logits + (size_t)e * setup->n_classes, setup->n_classes);
+        scores.gate = gates && e < setup->n_exits ? gates[e] : NAN;
         if (policy && policy->combine)
             policy->combine(setup, e, &scores, memory);
         out[e] = (ees_exit_view){.score = policy && policy->score && scores.finite ? policy->score(&scores) : NAN,
@@ -45,20 +47,23 @@ static void view_frame(const struct ees__policy_setup *setup, const float *logit
 }
 
 int ees_policy_view(const ees_model *model, const ees_policy_options *resolved, unsigned n_exits, unsigned n_classes,
-                    const float *logits, size_t n_frames, ees_exit_view *out, ees_error *err) {
+                    const float *logits, const float *gates, size_t n_frames, ees_exit_view *out, ees_error *err) {
     const struct ees__policy_weights *learned = model ? &model->learned : NULL;
     struct ees__policy_setup setup;
     float *memory = NULL;
     EES_TRY(ees__policy_setup_alone(resolved, n_exits, n_classes, learned, &setup, err));
-    if (setup.policy && setup.policy->needs_gate)
+    bool gated = setup.policy && setup.policy->needs_gate;
+    if (gated && !gates)
         return EES_FAIL(err, EES_EINVAL, "policy '%s' cannot be replayed: logits do not tell what its gate said",
                         setup.policy->name);
-    EES_TRY(ees__policy_check_learned(setup.policy, learned, err));
+    if (!gated)
+        EES_TRY(ees__policy_check_learned(setup.policy, learned, err));
     if (setup.memory_floats && !(memory = calloc(setup.memory_floats, sizeof *memory)))
         return EES_FAIL(err, EES_ENOMEM, "no memory to replay policy '%s'", setup.policy->name);
     size_t n_rows = (size_t)n_exits + 1;
     for (size_t i = 0; i < n_frames; i++)
-        view_frame(&setup, logits + i * n_rows * n_classes, memory, out + i * n_rows);
+        view_frame(&setup, logits + i * n_rows * n_classes, gates ? gates + i * n_exits : NULL, memory,
+                   out + i * n_rows);
     free(memory);
     return 0;
 }

@@ -128,7 +128,8 @@ static void check_run(const ees_model *model, const char *policy, bool all, doub
             assert_int_equal(ees_source_next(source, &frame, NULL), 0);
             assert_int_equal(ees_engine_push(engine, &frame, -1, NULL), 0);
             assert_int_equal(ees_engine_pull(engine, &r, -1, NULL), 0);
-            assert_true(all == (r.all_logits != NULL));
+            assert_true(all == (r.all_logits != NULL) && all == (r.all_gates != NULL));
+            assert_true(!all || isnan(r.all_gates[0])); /* the embedded model has no gate */
             for (int e = 0; all && e <= r.exit_idx; e++)
                 assert_memory_equal(r.all_logits + (size_t)e * CLASSES, expected[i][e], sizeof expected[i][e]);
             assert_memory_equal(r.logits, expected[i][r.exit_idx], sizeof expected[i][0]);
@@ -196,7 +197,7 @@ static unsigned check_replay(const char *name, float threshold, unsigned patienc
     ees_policy_options p = {.name = name, .patience = info.takes_patience ? patience : 0};
     p.n_thresholds = info.rule != EES_THRESHOLD_NONE;
     p.thresholds[0] = threshold;
-    assert_int_equal(ees_policy_view(NULL, &p, E, K, logits[0][0], N, views[0], NULL), 0);
+    assert_int_equal(ees_policy_view(NULL, &p, E, K, logits[0][0], NULL, N, views[0], NULL), 0);
     assert_int_equal(ees_policy_replay(&p, E, views[0], N, exits, NULL), 0);
     for (int i = 0; i < N; i++) {
         unsigned wanted = expect_exit(&p, &info, i, exits);
@@ -219,7 +220,7 @@ static void replayed_as_walked(void **unused) {
         const ees_policy_options bare = {.name = *name};
         assert_int_equal(ees_policy_get_info(*name, &info, NULL), 0);
         if (info.needs_gate || info.needs_members) {
-            assert_int_equal(ees_policy_view(NULL, &bare, E, K, logits[0][0], N, views[0], &err), EES_EINVAL);
+            assert_int_equal(ees_policy_view(NULL, &bare, E, K, logits[0][0], NULL, N, views[0], &err), EES_EINVAL);
             assert_non_null(strstr(err.message, *name));
             continue;
         }

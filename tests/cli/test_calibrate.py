@@ -239,6 +239,48 @@ def test_every_policy(log_path, clip, policy, tmp_path):
     assert report["mean_block"] == pytest.approx(data["expected"]["mean_block"], abs=0.8)
 
 
+def test_gate(model, clip, truth, tmp_path):
+    """A model with a gate: what it says is in the log, and a certificate for it decides as the log does."""
+    weights = model / "model.safetensors"
+    add = {"gate.weight": ([1, 96], [0.05 * math.sin(i) for i in range(96)]), "gate.bias": ([1], [0.1])}
+
+    def put(header):
+        at = max(info["data_offsets"][1] for name, info in header.items() if name != "__metadata__")
+        for name, (shape, values) in add.items():
+            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + 4 * len(values)]}
+            at += 4 * len(values)
+
+    rewrite(weights, weights, put)
+    with weights.open("ab") as f:
+        for _, values in add.values():
+            f.write(struct.pack(f"<{len(values)}f", *values))
+    path = tmp_path / "gate.log"
+    done = run("calibrate", clip, "--truth", truth, "--model", model, "--policy", "gate", "--target", "depth=7", "--log", path,
+               "-q")
+    assert done.code == 0, done.err
+    log, data = Log(path), json.loads((model / "certificate.json").read_text())
+    assert data["policy"]["name"] == "gate" and len(log.gates) == 4 * log.n and 0 < min(log.gates) < max(log.gates) <= 1
+    thresholds = struct.unpack("4f", struct.pack("4f", *data["policy"]["thresholds"]))
+    expected = [next((e for e in range(4) if log.gates[4 * i + e] < thresholds[e]), 4) for i in range(log.n)]
+    assert exits_of(run("run", clip, "--model", model, "-q", "-o", "-")) == expected
+    assert len(set(expected)) > 1
+    curves = json.loads(run("analyse", "--log", path, "--format", "json").out)["curves"]
+    assert "gate" in [curve["policy"] for curve in curves]
+
+
+def test_degraded_loss(log_path, clip, tmp_path):
+    data = certificate(log_path, "--target", "loss=0.03", "--degraded-loss", 0.08)
+    policy, promise = data["policy"], data["guarantee"]["degraded"]
+    assert all(d <= t for d, t in zip(policy["degraded_thresholds"], policy["thresholds"]))
+    assert policy["degraded_thresholds"] != policy["thresholds"]
+    assert promise["epsilon"] == 0.08 and promise["loss"] <= promise["bound"] < 0.15
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(data))
+    assert run("run", clip, "--certificate", path, "-q").code == 0
+    done = run("calibrate", "--log", log_path, "--target", "loss=0.1", "--policy", "vote", "--degraded-loss", 0.2, "-q")
+    assert done.code == 2 and "vote" in error_line(done)
+
+
 def test_given_patience_is_kept(log_path):
     data = certificate(log_path, "--policy", "pcee", "--patience", 3, "--target", "depth=10")
     assert data["policy"]["patience"] == 3

@@ -94,8 +94,7 @@ static int trace_curve(struct analysis *a, const char *name, const ees_model *mo
     return rc;
 }
 
-/* Policies that the log can tell about: what a gate said is in no logits, and learned ensembles need the model's
- * weights. */
+/* Policies that the log can tell about: a gate must have spoken, and learned ensembles need the model's weights. */
 static int trace_curves(struct analysis *a, const ees_model *model, const bool *usable, ees_error *err) {
     struct halves h;
     CLI_TRY(halves_init(&h, usable, a->log->inputs, a->log->n, 1, 1, err));
@@ -103,7 +102,7 @@ static int trace_curves(struct analysis *a, const ees_model *model, const bool *
     for (const char *const *name = ees_policy_names(); *name && rc == 0 && a->n_curves < MAX_POLICIES; name++) {
         ees_policy_info info;
         rc = ees_policy_get_info(*name, &info, err);
-        bool told = strcmp(*name, "none") != 0 && !info.needs_gate && !info.needs_members;
+        bool told = strcmp(*name, "none") != 0 && (!info.needs_gate || log_has_gates(a->log)) && !info.needs_members;
         if (rc == 0 && told && h.n_search > 0)
             rc = trace_curve(a, *name, model, &h, err);
     }

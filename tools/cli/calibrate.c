@@ -134,6 +134,31 @@ static int reach_budget(struct calibration *c, ees_error *err) {
     return 0;
 }
 
+/* How far overload may move the thresholds: to the point that passes with the larger loss, each threshold on the looser
+ * side of its own. That mixture was not itself tested, so its bound is read from its own losses. */
+static int reach_degraded(struct calibration *c, ees_error *err) {
+    struct certified r;
+    ees_policy_options moved;
+    bool above = c->seen.info.rule != EES_THRESHOLD_BELOW;
+    if (c->seen.info.rule == EES_THRESHOLD_NONE || (c->seen.info.counts && !c->seen.policy.patience))
+        return CLI_FAIL(err, EES_EINVAL, "--degraded-loss moves thresholds, policy '%s' %s", c->policy.name,
+                        c->seen.info.counts ? "also counts: give --patience" : "has none");
+    CLI_TRY(certify(&c->seen, &c->path, &c->halves, c->degraded_loss, c->delta, &r, err));
+    if (!r.passed)
+        return CLI_FAIL(err, EES_EINVAL, "--degraded-loss %g cannot be certified: no point of policy '%s' passes",
+                        c->degraded_loss, c->policy.name);
+    CLI_TRY(ees_policy_resolve(c->model, &c->path.points[r.point].policy, &moved, err));
+    c->policy.n_degraded = c->policy.n_thresholds;
+    for (unsigned e = 0; e < c->policy.n_thresholds; e++) {
+        float own = c->policy.thresholds[e], other = moved.thresholds[e];
+        c->policy.degraded[e] = moved.thresholds[e] = (above ? other < own : other > own) ? other : own;
+    }
+    moved.n_degraded = 0;
+    CLI_TRY(seen_replay(&c->seen, &moved, c->halves.certify, c->halves.n_certify, &c->degraded, err));
+    c->degraded_bound = loss_bound(&c->halves, &c->degraded, c->delta);
+    return 0;
+}
+
 static int calibrate(struct calibration *c, const struct options *o, ees_error *err) {
     struct seen *s = &c->seen;
     const struct halves *h = &c->halves;
@@ -142,6 +167,8 @@ static int calibrate(struct calibration *c, const struct options *o, ees_error *
     CLI_TRY(search_path(s, h->search, h->n_search, &c->path, err));
     CLI_TRY((c->target.kind == TARGET_LOSS ? reach_loss : reach_budget)(c, err));
     CLI_TRY(ees_policy_resolve(c->model, &c->policy, &c->policy, err));
+    if (c->degraded_loss > 0)
+        CLI_TRY(reach_degraded(c, err));
     CLI_TRY(seen_replay(s, &c->policy, h->certify, h->n_certify, &c->outcome, err));
     if (c->target.kind != TARGET_LOSS)
         c->bound = loss_bound(h, &c->outcome, c->delta);
@@ -187,7 +214,7 @@ static int run(struct calibration *c, const struct options *o, ees_error *err) {
 }
 
 enum exit_code verb_calibrate(const struct options *o) {
-    struct calibration c = {.delta = o->delta, .seed = o->seed};
+    struct calibration c = {.delta = o->delta, .seed = o->seed, .degraded_loss = o->degraded_loss};
     ees_error err = {0};
     run(&c, o, &err);
     path_fini(&c.path);

@@ -29,6 +29,9 @@ struct calibration {
     struct outcome outcome;    /* of it, on the certifying half */
     double bound;              /* of the loss, with confidence 1 - delta */
     double p_value;            /* TARGET_LOSS only */
+    double degraded_loss;      /* asked for the thresholds under overload; 0: not asked */
+    struct outcome degraded;   /* all of them moved, on the certifying half */
+    double degraded_bound;
     double repeat;             /* autocorrelation of the first exit's confidence from frame to frame */
     struct evidence evidence;  /* on the certifying half */
 };

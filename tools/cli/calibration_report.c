@@ -68,6 +68,10 @@ static void print_bound(FILE *out, const struct calibration *c) {
             "loss       %llu of %zu frames of the other half (%.2f %%); with confidence %g no more than %.2f %% %s\n",
             (unsigned long long)o->n_lost, o->n, 100 * share_of(o->n_lost, o->n), 1 - c->delta, 100 * c->bound,
             c->log.n_labels ? "that full depth has right are lost" : "differ from full depth");
+    if (c->degraded_loss > 0)
+        fprintf(out, "overload   loses up to %llu of them (%.2f %%; with confidence %g no more than %.2f %%)\n",
+                (unsigned long long)c->degraded.n_lost, 100 * share_of(c->degraded.n_lost, c->degraded.n), 1 - c->delta,
+                100 * c->degraded_bound);
     if (c->halves.scene == 1 && c->repeat > MUCH_REPEATED)
         fprintf(out,
                 "warning    frames follow each other closely (correlation %.2f): they are no independent observations "
@@ -149,6 +153,11 @@ static json_t *bound_json(const struct calibration *c) {
                           c->log.n_labels ? "full depth right and the answer wrong" : "class differs from full depth's",
                           "bound", c->bound, "lost", (json_int_t)c->outcome.n_lost, "loss",
                           share_of(c->outcome.n_lost, c->outcome.n), "correlation", c->repeat);
+    if (c->degraded_loss > 0)
+        json_object_set_new(o, "degraded",
+                            json_pack("{s:f, s:f, s:I, s:f}", "epsilon", c->degraded_loss, "bound", c->degraded_bound,
+                                      "lost", (json_int_t)c->degraded.n_lost, "loss",
+                                      share_of(c->degraded.n_lost, c->degraded.n)));
     if (loss) {
         json_object_set_new(o, "epsilon", json_real(c->target.value));
         json_object_set_new(o, "p_value", json_real(c->p_value));

@@ -47,8 +47,9 @@ int seen_open(struct seen *s, const struct log *l, const ees_model *model, const
     s->lost = malloc(n);
     s->exits = malloc(l->n);
     int rc = s->views && s->lost && s->exits ? 0 : CLI_FAIL(err, EES_ENOMEM, "out of memory for %zu frames", l->n);
+    const float *gates = s->info.needs_gate && log_has_gates(l) ? l->gates : NULL;
     if (rc == 0)
-        rc = ees_policy_view(model, policy, l->n_exits, l->n_classes, l->logits, l->n, s->views, err);
+        rc = ees_policy_view(model, policy, l->n_exits, l->n_classes, l->logits, gates, l->n, s->views, err);
     if (rc == 0)
         fill_lost(s, l);
     else

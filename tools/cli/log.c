@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "tools/cli/log.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,7 +45,9 @@ int log_reserve(struct log *l, ees_error *err) {
     size_t room = l->room ? 2 * l->room : 256;
     float *logits = realloc(l->logits, room * row * sizeof *logits);
     l->logits = logits ? logits : l->logits;
-    int32_t *labels = logits ? realloc(l->labels, room * sizeof *labels) : NULL;
+    float *gates = logits ? realloc(l->gates, room * l->n_exits * sizeof *gates) : NULL;
+    l->gates = gates ? gates : l->gates;
+    int32_t *labels = gates ? realloc(l->labels, room * sizeof *labels) : NULL;
     l->labels = labels ? labels : l->labels;
     int32_t *inputs = labels ? realloc(l->inputs, room * sizeof *inputs) : NULL;
     l->inputs = inputs ? inputs : l->inputs;
@@ -70,6 +73,13 @@ void log_sum_costs(struct log *l) {
     }
     l->exit_block[l->n_exits] = l->n_blocks;
     l->full_ns = full;
+}
+
+bool log_has_gates(const struct log *l) {
+    bool any = false;
+    for (size_t i = 0; i < l->n * l->n_exits; i++)
+        any |= !isnan(l->gates[i]);
+    return any;
 }
 
 void log_head(const struct log *l, unsigned exit_idx, char *out, size_t n) {
@@ -99,6 +109,7 @@ int log_check_model(const struct log *l, const char *path, const ees_model *mode
 
 void log_fini(struct log *l) {
     free(l->logits);
+    free(l->gates);
     free(l->labels);
     free(l->inputs);
     free(l->frames);

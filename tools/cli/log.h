@@ -12,6 +12,7 @@ struct log {
     size_t n, room;
     unsigned n_exits, n_classes, n_blocks, n_units;
     float *logits;   /* (n, n_exits + 1, n_classes) */
+    float *gates;    /* (n, n_exits): NaN: the model has no gate */
     int32_t *labels; /* (n,): true class, -1: unknown */
     int32_t *inputs; /* (n,): which of the inputs the frame is from, from 0 */
     int64_t *frames; /* (n,): its number in there; NULL when loaded */
@@ -30,6 +31,9 @@ struct log {
 
 /* Zeroed numbers and the model's shape. @return 0; EES_EMODEL, EES_EINVAL a model without exits */
 int log_init(struct log *l, const ees_model *model, ees_error *err);
+
+/* Does the model have a gate? */
+bool log_has_gates(const struct log *l);
 
 /* Room for one frame more. @return 0; EES_ENOMEM */
 int log_reserve(struct log *l, ees_error *err);

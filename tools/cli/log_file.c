@@ -22,12 +22,13 @@ struct field {
     unsigned rank;
 };
 
-enum { N_FIELDS = 7 };
+enum { N_FIELDS = 8 };
 
 static void list_fields(const struct log *l, struct field out[N_FIELDS]) {
     const struct field fields[N_FIELDS] = {
         {"frames", "I64", l->frames, {l->n}, 8, 1},
         {"logits", "F32", l->logits, {l->n, l->n_exits + 1, l->n_classes}, 4, 3},
+        {"gates", "F32", l->gates, {l->n, l->n_exits}, 4, 2},
         {"labels", "I32", l->labels, {l->n}, 4, 1},
         {"inputs", "I32", l->inputs, {l->n}, 4, 1},
         {"unit_ns", "F32", l->unit_ns, {l->n_units}, 4, 1},
@@ -179,10 +180,13 @@ static int read_metadata(const struct reading *r, ees_error *err) {
 /* Shapes, then memory. */
 static int read_shapes(const struct reading *r, ees_error *err) {
     struct log *l = r->l;
-    const ees_tensor_info *logits = ees_tensors_find(r->file, "logits"), *units = ees_tensors_find(r->file, "unit_ns");
+    const ees_tensor_info *logits = ees_tensors_find(r->file, "logits"), *units = ees_tensors_find(r->file, "unit_ns"),
+                          *gates = ees_tensors_find(r->file, "gates");
     if (!logits || logits->rank != 3 || logits->shape[0] < 1 || logits->shape[1] < 2 ||
         logits->shape[1] > EES_MAX_EXITS + 1 || logits->shape[2] < 1)
         return refuse(r, "tensor logits", "(frames, exits + 1, classes)", err);
+    if (!gates || gates->n_elements != logits->shape[0] * (logits->shape[1] - 1))
+        return refuse(r, "tensor gates", "(frames, exits)", err);
     if (!units || units->rank != 1 || units->shape[0] < 1 || units->shape[0] > EES_MAX_UNITS)
         return refuse(r, "tensor unit_ns", "(units,)", err);
     l->n = l->room = logits->shape[0];
@@ -190,9 +194,10 @@ static int read_shapes(const struct reading *r, ees_error *err) {
     l->n_classes = (unsigned)logits->shape[2];
     l->n_units = (unsigned)units->shape[0];
     l->logits = malloc(logits->n_elements * sizeof *l->logits);
+    l->gates = malloc(gates->n_elements * sizeof *l->gates);
     l->labels = malloc(l->n * sizeof *l->labels);
     l->inputs = malloc(l->n * sizeof *l->inputs);
-    return l->logits && l->labels && l->inputs
+    return l->logits && l->gates && l->labels && l->inputs
                ? 0
                : CLI_FAIL(err, EES_ENOMEM, "%s: out of memory for %zu frames", r->path, l->n);
 }
@@ -234,6 +239,7 @@ static int read_tensors(const struct reading *r, ees_error *err) {
     struct log *l = r->l;
     CLI_TRY(read_shapes(r, err));
     CLI_TRY(ees_tensors_read_f32(r->file, ees_tensors_find(r->file, "logits"), l->logits, err));
+    CLI_TRY(ees_tensors_read_f32(r->file, ees_tensors_find(r->file, "gates"), l->gates, err));
     CLI_TRY(ees_tensors_read_f32(r->file, ees_tensors_find(r->file, "unit_ns"), l->unit_ns, err));
     CLI_TRY(read_whole(r, "labels", l->n, -1, l->n_classes - 1, l->labels, err));
     CLI_TRY(read_whole(r, "inputs", l->n, 0, 16777216, l->inputs, err));

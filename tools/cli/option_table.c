@@ -35,6 +35,8 @@ const struct option_row option_table[] = {
      .help = "loss=SHARE of accuracy at most, mean depth=BLOCKS, or fps=NUMBER"},
     {.name = "delta", .verbs = VERB_CALIBRATE, .kind = OPTION_NUMBER, .target = AT(delta), .value = "SHARE",
      .fallback = "0.05", .min = 1e-9, .max = 0.5, .help = "chance that the bound does not hold"},
+    {.name = "degraded-loss", .verbs = VERB_CALIBRATE, .kind = OPTION_NUMBER, .target = AT(degraded_loss),
+     .value = "SHARE", .min = 1e-9, .max = 0.999, .help = "thresholds for overload, too: they may lose so much"},
     {.name = "log", .verbs = LOG_VERBS, .kind = OPTION_TEXT, .target = AT(log_path), .value = "FILE",
      .help = "with inputs: keep the recording; without: use it instead of running the model"},
     {.name = "scene", .verbs = VERB_CALIBRATE, .kind = OPTION_COUNT, .target = AT(scene), .value = "N", .min = 1,

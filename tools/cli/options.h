@@ -91,7 +91,7 @@ struct options {
     double rate_hz, jitter;
     /* calibrate and analyse */
     const char *log_path, *target, *svg_dir;
-    double delta;
+    double delta, degraded_loss;
     unsigned scene, seed;
     /* verify */
     const char *expect_inputs, *expect_outputs, *expect_policies;

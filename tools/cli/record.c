@@ -35,6 +35,7 @@ static int take_result(void *opaque, const ees_result *result, ees_error *err) {
     int label = truth_of(&r->truth, result, r->model);
     r->n_foreign += label == -2;
     memcpy(l->logits + l->n * row, result->all_logits, row * sizeof *l->logits);
+    memcpy(l->gates + l->n * l->n_exits, result->all_gates, l->n_exits * sizeof *l->gates);
     l->labels[l->n] = label >= 0 ? label : -1;
     l->inputs[l->n] = (int32_t)result->source_idx;
     l->frames[l->n] = (int64_t)result->frame_idx;

@@ -180,7 +180,9 @@ static float threshold_at(const struct ranking *r, unsigned e, uint32_t rank) {
     if (rank == 0)
         return rule == EES_THRESHOLD_BELOW ? -1.0f : 2.0f; /* no score of any policy gets there */
     float in = score_at(r, order[rank - 1], e);
-    float out = rank < r->n_scored[e] ? score_at(r, order[rank], e) : rule == EES_THRESHOLD_BELOW ? in + 1 : in - 1;
+    float beyond = fmaxf(in, 0.01f); /* all leave: half way to the end of the scale, or as far again */
+    float out =
+        rank < r->n_scored[e] ? score_at(r, order[rank], e) : in + (rule == EES_THRESHOLD_BELOW ? beyond : -beyond);
     float middle = in + 0.5f * (out - in);
     if (rule == EES_THRESHOLD_ABOVE)
         return middle < in ? middle : out;
