@@ -182,7 +182,7 @@ static int read_weights(const struct ees__json *json, struct ees__config *config
     return read_numbers(json, "weights", value, n, config->policy.weights, err);
 }
 
-static int read_canonical_policy(const struct ees__json *json, struct ees__config *config, ees_error *err) {
+int ees__config_read_policy(const struct ees__json *json, struct ees__config *config, ees_error *err) {
     size_t patience, lag;
     EES_TRY(ees__config_read_policy_name(json, "name", "confidence", config, err));
     EES_TRY(ees__json_size(json, "patience", 1, EES_MAX_EXITS, 0, &patience, err));
@@ -220,5 +220,5 @@ int ees__config_read_early_exits(const struct ees__json *json, struct ees__confi
     if (policy && !json_is_object(policy))
         return EES_JSON_REFUSE(&early, "policy", policy, err, "an object");
     struct ees__json child = ees__json_child(&early, "policy", policy);
-    return read_canonical_policy(&child, config, err);
+    return ees__config_read_policy(&child, config, err);
 }

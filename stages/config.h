@@ -103,6 +103,9 @@ int ees__config_read_labels(const struct ees__json *json, struct ees__config *co
 /* The canonical "early_exits" object (spec 4.4), if there is one. */
 int ees__config_read_early_exits(const struct ees__json *json, struct ees__config *config, ees_error *err);
 
+/* Name and parameters of a policy, as "early_exits" has them under "policy". */
+int ees__config_read_policy(const struct ees__json *json, struct ees__config *config, ees_error *err);
+
 /* Append an exit. `key` and `value` are what messages show. */
 int ees__config_add_exit(const struct ees__json *json, const char *key, const json_t *value, size_t after_block,
                          const char *head, struct ees__config *config, ees_error *err);

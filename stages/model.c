@@ -165,6 +165,7 @@ int ees__model_build(const char *name, const struct ees__source *source, const s
         model->kernels = kernels;
         model->options = *options;
         model->options.kernels = kernels->name;
+        model->options.certificate = NULL; /* the caller's */
         model->preproc = config.preproc;
         fill_info(model, &config);
         weights->exits = model->exits;
@@ -203,5 +204,6 @@ void ees_model_close(ees_model *model) {
     for (unsigned i = 0; model->labels && i < model->info.n_classes; i++)
         free(model->labels[i]);
     free(model->labels);
+    free(model->weights_file);
     ees__free(model);
 }

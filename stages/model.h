@@ -26,6 +26,10 @@ struct ees_model {
     ees_model_options options;
     struct ees__preproc preproc;
     ees_policy_options policy; /* the model's own; name is set, defaults are not filled in */
+    ees_certificate certificate; /* file NULL: none */
+    char certificate_file[192];
+    char *weights_file; /* NULL: the embedded one, or random weights */
+    bool embedded;
     struct ees__policy_weights learned;
     struct ees__exit exits[EES_MAX_EXITS];
     char **labels; /* n_classes names */

@@ -49,6 +49,9 @@ typedef struct ees_model_options {
     /** Told each tensor as it is read from the file, in the order of the units. NULL: nobody. */
     void (*on_tensor)(void *opaque, const ees_tensor_use *use);
     void *on_tensor_opaque;
+    /** Thresholds from `eestream calibrate`. NULL: certificate.json of the model's folder, where there is one; "none"; or a
+     *  file. One that was made for other weights refuses the model. */
+    const char *certificate;
 } ees_model_options;
 
 typedef struct ees_exit_info {
@@ -112,6 +115,13 @@ EES_API const char *ees_model_get_label(const ees_model *model, unsigned class_i
 /** Index of a label, -1: none. */
 EES_API int ees_model_find_label(const ees_model *model, const char *label);
 
+#define EES_HASH_TEXT 32 /**< bytes for a hash as text, the terminating 0 included */
+
+/** What tells these weights from others: "xxh64:" and the XXH64 (seed 0) of model.safetensors in 16 hexadecimal digits, as
+ *  `xxhsum -H64` prints it. Reads the file again.
+ *  @return 0; EES_EMODEL cannot be read; EES_EUNSUPPORTED random weights have no file; EES_ENOMEM */
+EES_API int ees_model_hash(const ees_model *model, char out[EES_HASH_TEXT], ees_error *err);
+
 /** Accepts NULL. Every engine on it must be closed before. */
 EES_API void ees_model_close(ees_model *model);
 
@@ -164,6 +174,64 @@ EES_API bool ees_policy_can_leave(const ees_policy_options *resolved, unsigned n
 
 /** Names of all policies, NULL-terminated. */
 EES_API const char *const *ees_policy_names(void);
+
+/* Replaying: look at recorded logits once, then decide again and again under other thresholds and counts. */
+
+/** Which scores leave at a threshold. */
+enum ees_threshold_rule {
+    EES_THRESHOLD_NONE, /**< the policy has none */
+    EES_THRESHOLD_ABOVE,
+    EES_THRESHOLD_AT_LEAST,
+    EES_THRESHOLD_BELOW,
+};
+
+typedef struct ees_policy_info {
+    enum ees_threshold_rule rule;
+    bool counts;       /**< what it says at an exit also depends on the exits before */
+    bool takes_patience;
+    bool looks_back;   /**< and on an earlier frame's answer */
+    bool needs_gate;   /**< logits alone do not decide */
+    bool needs_members; /**< needs learned weights of the model */
+} ees_policy_info;
+
+/** @return 0; EES_EINVAL unknown name. "none" has no rule and counts nothing */
+EES_API int ees_policy_get_info(const char *name, ees_policy_info *out, ees_error *err);
+
+/** What a policy sees at one exit, whatever its thresholds and counts. */
+typedef struct ees_exit_view {
+    float score;         /**< what the threshold is compared with; NaN: nothing, or not finite */
+    float confidence;    /**< of the answer */
+    uint32_t class_idx;  /**< the answer, should the frame leave here */
+    uint16_t n_votes;
+    bool finite;         /**< false: never leaves here */
+} ees_exit_view;
+
+/** What a policy sees of recorded frames.
+ *  @param model     gives learned weights; NULL: none
+ *  @param resolved  as in ees_policy_walk(); thresholds and patience do not matter
+ *  @param logits    (n_frames, n_exits + 1, n_classes) float32
+ *  @param gates     (n_frames, n_exits) what the gate said; NULL: unknown
+ *  @param out       (n_frames, n_exits + 1)
+ *  @return 0; EES_EINVAL "gate" without gates, ensembles without the weights they need; EES_ENOMEM */
+EES_API int ees_policy_view(const ees_model *model, const ees_policy_options *resolved, unsigned n_exits, unsigned n_classes,
+                            const float *logits, const float *gates, size_t n_frames, ees_exit_view *out, ees_error *err);
+
+/** Decide for frames seen by ees_policy_view() under the same policy, as an engine would; they follow each other in one
+ *  stream.
+ *  @param exits  n_frames numbers: the exit each leaves at, 0 .. n_exits
+ *  @return 0; EES_EINVAL */
+EES_API int ees_policy_replay(const ees_policy_options *resolved, unsigned n_exits, const ees_exit_view *views,
+                              size_t n_frames, uint8_t *exits, ees_error *err);
+
+/** What a model's certificate promises; its policy is the model's own. */
+typedef struct ees_certificate {
+    const char *file;
+    ees_policy_options policy;                   /**< resolved */
+    uint64_t exit_frames[EES_MAX_EXITS + 1];     /**< frames that took each exit when it was made */
+} ees_certificate;
+
+/** NULL: the model has none. Lives as long as the model. */
+EES_API const ees_certificate *ees_model_get_certificate(const ees_model *model);
 
 /* ---- Looking inside ------------------------------------------------------------------------------------ */
 

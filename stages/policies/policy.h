@@ -77,6 +77,10 @@ struct ees__policy {
 bool ees__policy_decide(const struct ees__policy_setup *setup, unsigned exit_idx, struct ees__scores *scores,
                         struct ees__item *item);
 
+/* Does the frame leave by one threshold, with the state that belongs to it? `score`: of `scores`. */
+bool ees__policy_leaves(const struct ees__policy_setup *setup, float threshold, float score,
+                        const struct ees__scores *scores, void *state);
+
 /* Is a score beyond a threshold of this policy? */
 bool ees__policy_is_beyond(const struct ees__policy *policy, float score, float threshold);
 

@@ -15,10 +15,13 @@ static void print_model(const ees_model_info *m) {
            (double)m->weights_bytes / (1 << 20), (double)m->state_bytes / 1024, (double)m->scratch_bytes / 1024);
 }
 
-static void print_exits(const ees_model_info *m, const ees_policy_options *policy) {
-    char text[640];
+static void print_exits(const ees_model *model, const ees_model_info *m, const ees_policy_options *policy) {
+    const ees_certificate *certificate = ees_model_get_certificate(model);
+    char text[1280];
     policy_text(policy, text, sizeof text);
     printf("policy      %s\n", text);
+    if (certificate)
+        printf("certificate %s\n", certificate->file);
     printf("exits       %u early", m->n_exits);
     for (unsigned e = 0; e < m->n_exits; e++)
         printf("%s%u:%s after block %u", e ? ", " : ": ", e, m->exits[e].head, m->exits[e].after_block);
@@ -120,7 +123,7 @@ static int inspect(const struct options *o, const ees_model *model, json_t *tens
         return rc;
     }
     print_model(info);
-    print_exits(info, &policy);
+    print_exits(model, info, &policy);
     print_units(model, info);
     if (o->tensor_table)
         print_tensors(tensors);
