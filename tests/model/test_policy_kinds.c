@@ -271,6 +271,36 @@ static void test_ensembles(void **state) {
     check_ensemble("ensemble_mean", MEAN, equal, NULL);
 }
 
+/* Leaves where "pcee" does, with the mean of the exits that were sure, and the final classifier's own answer at the end. */
+static void test_mean_of_the_sure(void **state) {
+    uint32_t seed = 17;
+    unsigned n_other_class = 0, n_at[E + 1] = {0};
+    for (int frame = 0; frame < 400; frame++) {
+        float logits[(E + 1) * K];
+        fill_random(&seed, logits, (E + 1) * K);
+        ees_policy_options options = with_threshold("pcee", .65f);
+        struct answer plain = walk(options, logits);
+        options.name = "pcee_mean";
+        struct answer a = walk(options, logits);
+        double p[K], q[K] = {0};
+        bool early = plain.exit_idx < E;
+        for (unsigned e = early ? plain.exit_idx - 1 : E; e <= plain.exit_idx; e++) {
+            softmax(logits + e * K, p);
+            for (int i = 0; i < K; i++)
+                q[i] += p[i] / (early ? 2 : 1);
+        }
+        int best = 0;
+        for (int i = 1; i < K; i++)
+            best = q[i] > q[best] ? i : best;
+        assert_int_equal(a.exit_idx, plain.exit_idx);
+        assert_int_equal(a.class_idx, best);
+        assert_true(fabs((double)a.confidence - q[best]) < 1e-5 && a.entropy == plain.entropy);
+        n_other_class += a.class_idx != plain.class_idx;
+        n_at[a.exit_idx]++;
+    }
+    assert_true(n_other_class > 0 && n_at[1] > 0 && n_at[E] > 0);
+}
+
 /* A head whose logits are not finite is no member, and no exit. */
 static void test_members_that_are_not_finite(void **state) {
     static const char *const names[] = {"ensemble", "ensemble_mean", "vote", "sdn_most_confident"};
@@ -690,6 +720,7 @@ int main(void) {
         cmocka_unit_test(test_most_confident),
         cmocka_unit_test(test_recorded_decisions_translated),
         cmocka_unit_test(test_ensembles),
+        cmocka_unit_test(test_mean_of_the_sure),
         cmocka_unit_test(test_members_that_are_not_finite),
         cmocka_unit_test(test_properties),
         cmocka_unit_test(test_one_class_and_ties),
