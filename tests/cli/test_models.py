@@ -173,3 +173,40 @@ def test_verify_sees_a_wrong_decision(tmp_path):
                WORLD / "reference/expected.safetensors", "--policies", tmp_path / "p.json")
     assert done.code == 1
     assert re.search(rf"^policy {re.escape(cases['cases'][0]['id'])} .* OUT$", done.out, re.M)
+
+
+def write_tensors(path, tensors):
+    """tensors: name -> (dtype, shape, bytes)"""
+    header, data = {}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def verify_jpegs(folder, jpegs, predictions):
+    write_tensors(folder / "inputs.safetensors", {f"jpeg.{i}": ("U8", [len(x)], x) for i, x in enumerate(jpegs)})
+    write_tensors(folder / "expected.safetensors",
+                  {"prediction": ("I32", [len(predictions)], struct.pack(f"<{len(predictions)}i", *predictions))})
+    return run("verify", MODEL, "--inputs", folder / "inputs.safetensors", "--expected", folder / "expected.safetensors")
+
+
+def test_verify_prepares_jpegs_itself(jpegs, tmp_path):
+    frames = jpegs[::len(jpegs) // 8]
+    (tmp_path / "clip.mjpeg").write_bytes(b"".join(frames))
+    done = run("run", tmp_path / "clip.mjpeg", "-q", "--model", MODEL, "--policy", "none")
+    classes = [line["class"] for line in done.lines]
+    assert len(set(classes)) > 1, done.err
+    good = verify_jpegs(tmp_path, frames, classes)
+    assert good.code == 0 and "verify: 1 tensors" in good.out, good.out + good.err
+    assert verify_jpegs(tmp_path, frames, classes[1:] + classes[:1]).code == 1
+    bad = verify_jpegs(tmp_path, [frames[0], b"no JPEG"], classes[:2])
+    assert bad.code != 0 and not bad.out.endswith("ok\n")
+    error_line(bad)
+
+
+def test_verify_wants_images(tmp_path):
+    write_tensors(tmp_path / "inputs.safetensors", {"jpeg.1": ("U8", [2], b"ab"), "pixels": ("F32", [1], b"1234")})
+    done = run("verify", MODEL, "--inputs", tmp_path / "inputs.safetensors")
+    assert done.code == 2 and "pixel_values" in error_line(done) and "jpeg.0" in error_line(done)
