@@ -16,13 +16,19 @@
     X(dinov2)                                                                                                          \
     X(timm)                                                                                                            \
     X(torchvision_vit)                                                                                                 \
-    X(eevit)
+    X(eevit)                                                                                                           \
+    X(hf_swin)                                                                                                         \
+    X(lgvit_swin)                                                                                                      \
+    X(timm_swin)                                                                                                       \
+    X(timm_swin_old)                                                                                                   \
+    X(torchvision_swin)
 
 /* `ees__head_NAME` in stages/heads/ */
 #define HEADS(X)                                                                                                       \
     X(conv1_1)                                                                                                         \
     X(conv2_1)                                                                                                         \
-    X(attention_r)
+    X(attention_r)                                                                                                     \
+    X(linear_mean)
 
 /* `ees__policy_NAME` in stages/policies/NAME.c; the name is the user's, too */
 #define POLICIES(X)                                                                                                    \

@@ -47,9 +47,10 @@ static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned num
     }
     m->eps = (float)d->norm_eps;
     m->gated = d->swiglu;
-    cost->scratch_floats = ees__piece_floats(t * c) + ees__piece_floats(t * m->fc1.n) +
-                           ees__max_size(loader->kernels->linear_scratch_floats(t, m->fc1.n, c),
-                                         loader->kernels->linear_scratch_floats(t, c, f));
+    size_t rows = t < EES__CHUNK_ROWS ? t : EES__CHUNK_ROWS;
+    cost->scratch_floats = ees__piece_floats(rows * c) + ees__piece_floats(rows * m->fc1.n) +
+                           ees__max_size(loader->kernels->linear_scratch_floats(rows, m->fc1.n, c),
+                                         loader->kernels->linear_scratch_floats(rows, c, f));
     cost->flops = 2.0 * (double)t * (double)c * (double)(m->fc1.n + f);
     *self = m;
     return 0;
@@ -62,20 +63,25 @@ struct frame {
     float *state;
 };
 
-static void run_rows(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+static void run_chunk(const struct mlp *m, const struct ees__kernels *kernels, size_t n, float *state, float *scratch) {
     static const struct ees__post gelu = {.op = EES__POST_GELU}, add = {.op = EES__POST_ADD},
                                   store = {.op = EES__POST_NONE};
-    const struct frame *f = ctx;
-    const struct mlp *m = f->op;
-    const struct ees__kernels *kernels = f->run->kernels;
-    size_t n = end - first, c = m->fc2.n, width = m->fc1.n;
-    float *state = f->state + first * c, *scratch = lane->scratch;
+    size_t c = m->fc2.n, width = m->fc1.n;
     float *rows = ees__cut_piece(&scratch, n * c), *hidden = ees__cut_piece(&scratch, n * width);
     kernels->layernorm(state, c, n, c, m->norm.gamma, m->norm.beta, m->eps, rows, c);
     kernels->linear(&m->fc1, rows, c, n, hidden, width, m->gated ? &store : &gelu, scratch);
     if (m->gated)
         kernels->silu_gate(hidden, width, n, m->fc2.k);
     kernels->linear(&m->fc2, hidden, width, n, state, c, &add, scratch);
+}
+
+static void run_rows(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+    const struct frame *f = ctx;
+    size_t chunk = ees__chunk_rows(end - first), c = f->op->fc2.n;
+    for (size_t row = first; row < end; row += chunk) {
+        size_t n = end - row < chunk ? end - row : chunk;
+        run_chunk(f->op, f->run->kernels, n, f->state + row * c, lane->scratch);
+    }
 }
 
 static void run_mlp(const void *self, const struct ees__run *run) {
