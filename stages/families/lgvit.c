@@ -200,11 +200,32 @@ static int read_swin_exits(const struct ees__json *json, struct ees__config *con
     return rc;
 }
 
+/* What the Swin class has where "threshold" is null (spec 6); the policies' own defaults are those of ViT and DeiT. */
+static void fill_swin_defaults(ees_policy_options *policy) {
+    static const struct {
+        const char *name;
+        float threshold; /* 0: takes none */
+        unsigned patience;
+    } defaults[] = {
+        {"confidence", .75f, 0}, {"entropy", .65f, 0}, {"patience", 0, 3}, {"patient_and_confident", .8f, 2}};
+    for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
+        if (strcmp(policy->name, defaults[i].name) != 0)
+            continue;
+        policy->patience = policy->patience ? policy->patience : defaults[i].patience;
+        if (policy->n_thresholds == 0 && defaults[i].threshold > 0.0f) {
+            policy->n_thresholds = 1;
+            policy->thresholds[0] = defaults[i].threshold;
+        }
+    }
+}
+
 static int read_swin(const struct ees__source *source, struct ees__config *config, ees_error *err) {
     EES_TRY(ees__config_check_architecture(source, err));
     EES_TRY(ees__config_read_hf_swin(source->json, config, err));
     EES_TRY(read_swin_exits(source->json, config, err));
-    return read_strategy(source->json, config, err);
+    EES_TRY(read_strategy(source->json, config, err));
+    fill_swin_defaults(&config->policy);
+    return 0;
 }
 
 /* ---- families ------------------------------------------------------------------------------------------- */
