@@ -286,6 +286,10 @@ int main(void) {
         FIXTURE("lgvit_vit_8exits"),
         FIXTURE("lgvit_deit_8exits"),
         FIXTURE("eevit_8exits"),
+        FIXTURE("hf_swin"),
+        FIXTURE("timm_swin"),
+        FIXTURE("torchvision_swin"),
+        FIXTURE("lgvit_swin_8exits"),
         cmocka_unit_test(test_embedded),
     };
     return cmocka_run_group_tests_name("model conformance", tests, NULL, NULL);
