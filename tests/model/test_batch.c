@@ -32,7 +32,7 @@ static const char gated_keys[] =
 
 /* Shifted windows, padding, an odd grid in front of each merge, and each kind of head. */
 static const char swin_keys[] =
-    "\"embed_dim\":16,\"depths\":[2,3,3],\"num_heads\":[2,4,4],\"window_size\":3,\"mlp_ratio\":2.5,\"early_exits\":{"
+    "\"embed_dim\":16,\"depths\":[2,3,3],\"num_heads\":[2,4,4],\"window_size\":2,\"mlp_ratio\":2.5,\"early_exits\":{"
     "\"policy\":{\"thresholds\":0.5},\"exits\":["
     "{\"after_block\":1,\"head\":\"conv1_1\"},{\"after_block\":2,\"head\":\"conv2_1\"},"
     "{\"after_block\":3,\"head\":\"conv1_1\"},{\"after_block\":4,\"head\":\"linear\"},"
@@ -54,7 +54,7 @@ static const struct shape shapes[] = {
     {"[24,40]", 24, 3, 53, "lgvit-deit", "\"backbone\":\"DeiT\"," LGVIT_EXITS, 0},
     {"[24,40]", 21, 7, 33, "hf-deit-distilled", "", 0},
     {"40", 24, 3, 0, "hf-dinov2-with-registers", gated_keys, 56},
-    {"[88,120]", 1, 1, 0, "hf-swin", swin_keys, 0}, /* sizes are in the keys */
+    {"[40,56]", 1, 1, 0, "hf-swin", swin_keys, 0}, /* sizes are in the keys */
 };
 
 static ees_model *open_shape(const struct shape *s, const char *kernels) {
