@@ -577,14 +577,10 @@ static void test_stages(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_namings_agree),
-        cmocka_unit_test(test_against_a_plain_forward),
-        cmocka_unit_test(test_one_side_shifts),
-        cmocka_unit_test(test_linear_heads),
-        cmocka_unit_test(test_lgvit_defaults),
-        cmocka_unit_test(test_buffers),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_inputs_asked_for),
+        cmocka_unit_test(test_namings_agree),   cmocka_unit_test(test_against_a_plain_forward),
+        cmocka_unit_test(test_one_side_shifts), cmocka_unit_test(test_linear_heads),
+        cmocka_unit_test(test_lgvit_defaults),  cmocka_unit_test(test_buffers),
+        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_inputs_asked_for),
         cmocka_unit_test(test_stages),
     };
     return cmocka_run_group_tests_name("swin", tests, NULL, NULL);
