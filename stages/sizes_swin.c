@@ -172,7 +172,8 @@ static int measure_window(const struct ees__source *source, struct ees__window *
 
 int ees__config_measure_swin(const struct ees__source *source, struct ees__config *config, ees_error *err) {
     struct ees__dims *d = &config->dims;
-    EES_TRY(ees__config_measure_axis(source, "embed.patch.weight", 4, 0, EES__MAX_CHANNELS, &d->n_channels, err));
+    /* On the first block, so that there is one. */
+    EES_TRY(ees__config_measure_axis(source, "blk.0.attn.qkv.weight", 2, 1, EES__MAX_CHANNELS, &d->n_channels, err));
     EES_TRY(ees__config_measure_axis(source, "embed.patch.weight", 4, 3, EES__MAX_IMAGE, &d->patch, err));
     EES_TRY(ees__config_measure_axis(source, "head.cls.weight", 2, 0, EES__MAX_CLASSES, &d->n_classes, err));
     EES_TRY(measure_window(source, &d->window, err));

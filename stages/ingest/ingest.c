@@ -297,7 +297,8 @@ int ees__ingest_run(struct ees__ingest *ingest, const ees_frame *frame, float *p
     *n_warnings = 0;
     if (ingest->has_gaps)
         memset(patches, 0,
-               (r->height + r->patch - 1) / r->patch * ees__patch_columns(r) * 3 * r->patch * r->patch * sizeof *patches);
+               (r->height + r->patch - 1) / r->patch * ees__patch_columns(r) * 3 * r->patch * r->patch *
+                   sizeof *patches);
     switch (frame->kind) {
     case EES_FRAME_JPEG:
         return run_jpeg(ingest, frame, patches, n_warnings, err);

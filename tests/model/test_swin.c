@@ -521,6 +521,7 @@ static const struct refusal refusals[] = {
     {1, "global_pool", "\"max\"", NULL, NULL, {"'global_pool'", "max", "\"avg\""}},
     {1, NULL, NULL, "layers.1.downsample.norm.bias", NULL, {"'layers.1.downsample.norm.bias'", "missing"}},
     {3, NULL, NULL, "layers.0.downsample.norm.bias", NULL, {"'layers.0.downsample.norm.bias'", "missing"}},
+    {4, NULL, NULL, "features.1.0.attn.qkv.weight", NULL, {"'features.1.0.attn.qkv.weight'", "missing"}},
     {4, NULL, NULL, "features.2.norm.bias", NULL, {"'features.2.norm.bias'", "missing"}},
     {4, NULL, NULL, NULL, "features.9.weight", {"'features.9.weight'", "not part of"}},
     {6, "num_early_exits", "\"[1]\"", NULL, NULL, {"'num_early_exits'", "[1]", "2 counts"}},
