@@ -313,6 +313,8 @@ def test_class_folders(jpegs, labels, tmp_path):
 def test_video_is_no_set_of_independent_frames(log_path):
     done = run("calibrate", "--log", log_path, "--target", "loss=0.05")
     assert done.code == 0 and "warning" in done.out and "--scene" in done.out
+    done = run("calibrate", "--log", log_path, "--policy", "temporal", "--target", "depth=8", "--lag", 3)
+    assert done.code == 0 and "looks at earlier frames" in done.out and "lag of 3" in done.out
     done = run("calibrate", "--log", log_path, "--target", "loss=0.3", "--scene", 12, "-o", "-")
     assert done.code == 0 and "warning" not in done.err
     data = json.loads(done.out)
