@@ -177,7 +177,8 @@ static int read_weights(const struct ees__json *json, struct ees__config *config
     if (!value)
         return 0;
     if (json_array_size(value) != n)
-        return EES_JSON_REFUSE(json, "weights", value, err, "a list of %zu (one an exit, and the final classifier's)", n);
+        return EES_JSON_REFUSE(json, "weights", value, err, "a list of %zu (one an exit, and the final classifier's)",
+                               n);
     config->policy.n_weights = (unsigned)n;
     return read_numbers(json, "weights", value, n, config->policy.weights, err);
 }

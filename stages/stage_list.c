@@ -37,6 +37,7 @@
     X(patience_pabee)                                                                                                  \
     X(patient_and_confident)                                                                                           \
     X(pcee)                                                                                                            \
+    X(pcee_mean)                                                                                                       \
     X(vote)                                                                                                            \
     X(ensemble)                                                                                                        \
     X(ensemble_additive)                                                                                               \
