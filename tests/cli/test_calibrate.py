@@ -224,7 +224,7 @@ def test_fps_target(log_path):
 
 
 @pytest.mark.parametrize("policy", ["confidence", "entropy", "entropy_norm", "margin", "sdn", "patience", "patience_pabee",
-                                    "patient_and_confident", "pcee", "vote", "ensemble", "ensemble_mean", "temporal"])
+                                    "patient_and_confident", "pcee", "pcee_mean", "vote", "ensemble", "ensemble_mean", "temporal"])
 def test_every_policy(log_path, clip, policy, tmp_path):
     """Each finds something between the extremes, and the run with it has the depth that the whole log promises."""
     path = tmp_path / "c.json"
