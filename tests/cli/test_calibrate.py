@@ -45,7 +45,7 @@ class Log:
 def log_path(tmp_path_factory, clip, truth):
     path = tmp_path_factory.mktemp("log") / "clip.log"
     done = run("calibrate", clip, "--truth", truth, "--log", path, "--target", "depth=5", "-q", "-o", path.with_suffix(".json"))
-    assert done.code == 0, done.err
+    assert done.code == 0 and not done.out and not done.err, done.out + done.err
     return path
 
 
