@@ -201,7 +201,8 @@ enum ees_threshold_rule {
 typedef struct ees_policy_info {
     enum ees_threshold_rule rule;
     bool counts;       /**< what it says at an exit also depends on the exits before */
-    bool takes_patience;
+    unsigned patience;    /**< its default; 0: it takes none */
+    bool views_by_patience; /**< what it answers depends on the patience: a view is of one patience only */
     bool looks_back;   /**< and on an earlier frame's answer */
     bool needs_gate;   /**< logits alone do not decide */
     bool needs_members; /**< needs learned weights of the model */
@@ -221,7 +222,7 @@ typedef struct ees_exit_view {
 
 /** What a policy sees of recorded frames.
  *  @param model     gives learned weights; NULL: none
- *  @param resolved  as in ees_policy_walk(); thresholds and patience do not matter
+ *  @param resolved  as in ees_policy_walk(); thresholds do not matter, nor does patience without views_by_patience
  *  @param logits    (n_frames, n_exits + 1, n_classes) float32
  *  @param gates     (n_frames, n_exits) what the gate said; NULL: unknown
  *  @param out       (n_frames, n_exits + 1)
