@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The folder that eestream reads: config.json, model.safetensors, perhaps preprocessor_config.json. Tensors are written and
-read one at a time, so that the file is never in memory as a whole."""
+"""The folder that eestream reads: config.json, model.safetensors, perhaps preprocessor_config.json."""
 
 import json
 import os
@@ -10,12 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
-from .errors import ConvertError
-
 HEADER_ALIGNMENT = 8
-DTYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "I64": "<i8", "I32": "<i4", "BF16": "<u2"}
 
 
 @dataclass(frozen=True)
@@ -26,18 +20,6 @@ class Stored:
     shape: tuple[int, ...]
     n_bytes: int
     write: Callable[[BinaryIO], object]
-
-
-def store_f32(value) -> Stored:
-    """An array, or a list of arrays to be stacked along the first axis."""
-    parts = value if isinstance(value, list) else [value]
-    shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:]) if parts[0].shape else ()
-
-    def write(out: BinaryIO) -> None:
-        for part in parts:
-            out.write(np.ascontiguousarray(part, "<f4").data)
-
-    return Stored("F32", shape, 4 * int(np.prod(shape, dtype=np.int64)), write)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Stored]) -> None:
@@ -69,28 +51,3 @@ def element_bytes(tensor: Stored) -> int:
 
 def write_json(path: Path, value: dict) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n")
-
-
-class Tensors:
-    """The tensors of a safetensors file, mapped."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        with open(path, "rb") as file:
-            (n,) = struct.unpack("<Q", file.read(8))
-            self.header = json.loads(file.read(n))
-        self.header.pop("__metadata__", None)
-        self.start = 8 + n
-
-    def read(self, name: str) -> np.ndarray:
-        """As float32 (bf16 and f16 widened)."""
-        if name not in self.header:
-            raise ConvertError(f"{self.path}: tensor '{name}' is missing")
-        entry = self.header[name]
-        if entry["dtype"] not in DTYPES:
-            raise ConvertError(f"{self.path}: tensor '{name}' is {entry['dtype']}, expected one of {', '.join(DTYPES)}")
-        offset = self.start + entry["data_offsets"][0]
-        array = np.memmap(self.path, DTYPES[entry["dtype"]], "r", offset, tuple(entry["shape"]) or (1,))
-        if entry["dtype"] == "BF16":
-            return (array.astype(np.uint32) << 16).view(np.float32)
-        return array.astype(np.float32, copy=False)

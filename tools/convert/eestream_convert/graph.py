@@ -5,7 +5,7 @@ runtime of the last years reads it."""
 import math
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 OPSET = 17
 
@@ -19,7 +19,7 @@ class Graph:
         self.nodes: list = []
         self.root = outer.root if outer else self
         if outer is None:
-            self.weights: list[TensorProto] = []
+            self.weights: list[tuple[str, np.ndarray]] = []  # mapped files, read when the model is finished
             self.shapes: dict[str, tuple[int, ...]] = {}
             self.n_names = 0
 
@@ -42,7 +42,7 @@ class Graph:
 
     def weight(self, name: str, array: np.ndarray) -> str:
         if name not in self.root.shapes:
-            self.root.weights.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+            self.root.weights.append((name, array))
             self.root.shapes[name] = array.shape
         return name
 
@@ -130,7 +130,16 @@ def finish(graph: Graph, inputs: list, outputs: list, doc: str):
     def infos(entries):
         return [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in entries]
 
-    body = helper.make_graph(graph.nodes, "eestream", infos(inputs), infos(outputs), graph.weights, doc_string=doc)
+    body = helper.make_graph(graph.nodes, "eestream", infos(inputs), infos(outputs), doc_string=doc)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="eestream-convert")
     model.ir_version = 8
+    while graph.weights:
+        fill_tensor(model.graph.initializer.add(), *graph.weights.pop())
     return model
+
+
+def fill_tensor(tensor: TensorProto, name: str, array: np.ndarray) -> None:
+    """In place: a finished tensor would be copied into the model, and all weights be there twice."""
+    tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor.dims.extend(array.shape)
+    tensor.raw_data = np.ascontiguousarray(array).tobytes()

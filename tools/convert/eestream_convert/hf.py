@@ -21,6 +21,7 @@ NAMES = {
     "attn.proj": "{p}.encoder.layer.{i}.attention.output.dense",
     "mlp.fc1": "{p}.encoder.layer.{i}.intermediate.dense",
     "mlp.fc2": "{p}.encoder.layer.{i}.output.dense",
+    "qkv": "{p}.encoder.layer.{i}.attention.attention.",
     "norm": "{p}.layernorm",
     "head.cls": "classifier",
     "head.dist": "distillation_classifier",
@@ -35,12 +36,25 @@ NAMES_DINOV2 = NAMES | {
     "ls1": "{p}.encoder.layer.{i}.layer_scale1.lambda1",
     "ls2": "{p}.encoder.layer.{i}.layer_scale2.lambda1",
 }
-QKV = "{p}.encoder.layer.{i}.attention.attention."
+NAMES_SWIN = NAMES | {
+    "embed.norm": "{p}.embeddings.norm",
+    "norm1": "{p}.encoder.layers.{i}.layernorm_before",
+    "norm2": "{p}.encoder.layers.{i}.layernorm_after",
+    "attn.proj": "{p}.encoder.layers.{i}.attention.output.dense",
+    "attn.rel_bias": "{p}.encoder.layers.{i}.attention.self.relative_position_bias_table",
+    "mlp.fc1": "{p}.encoder.layers.{i}.intermediate.dense",
+    "mlp.fc2": "{p}.encoder.layers.{i}.output.dense",
+    "merge.norm": "{p}.encoder.layers.{i}.downsample.norm",
+    "merge.reduce": "{p}.encoder.layers.{i}.downsample.reduction",
+    "qkv": "{p}.encoder.layers.{i}.attention.self.",
+}
 ENDINGS = (".weight", ".bias")
 
 
 def model_type(model: Model) -> tuple[str, str]:
     """(model_type, architecture)"""
+    if model.stages:
+        return "swin", "SwinForImageClassification"
     has_scale = "blk.0.ls1" in model.tensors
     dinov2 = has_scale or model.n_registers or model.activation == "silu_gate" or model.pool in ("mean", "class_mean")
     if dinov2 and model.has_dist:
@@ -58,7 +72,7 @@ def model_type(model: Model) -> tuple[str, str]:
 def config(model: Model, labels: list[str]) -> dict:
     kind, architecture = model_type(model)
     height, width = model.image
-    result = {
+    result = {  # of a Swin, sizes of the last stage
         "architectures": [architecture],
         "model_type": kind,
         "hidden_size": model.width,
@@ -74,6 +88,15 @@ def config(model: Model, labels: list[str]) -> dict:
     }
     if model.exits:
         result["early_exits"] = {"exits": model.exits} | ({"policy": model.policy} if model.policy else {})
+    if model.stages:
+        return result | {
+            "embed_dim": model.stages[0]["width"],
+            "depths": [stage["depth"] for stage in model.stages],
+            "num_heads": [stage["heads"] for stage in model.stages],
+            "window_size": model.window,
+            "mlp_ratio": model.mlp_ratio,
+            "use_absolute_embeddings": False,
+        }
     if not kind.startswith("dinov2"):
         return result | {"intermediate_size": model.mlp_width}
     result |= {"mlp_ratio": mlp_ratio(model), "use_swiglu_ffn": model.activation == "silu_gate", "layerscale_value": 1.0}
@@ -92,7 +115,8 @@ def mlp_ratio(model: Model) -> float:
 
 def tensors(model: Model) -> dict:
     kind, _ = model_type(model)
-    names = NAMES_DINOV2 if kind.startswith("dinov2") else NAMES
+    names = NAMES_SWIN if kind == "swin" else NAMES_DINOV2 if kind.startswith("dinov2") else NAMES
+    places = [f"{s}.blocks.{b}" for s, stage in enumerate(model.stages) for b in range(stage["depth"])]
     if model.pool == "class_dist":
         names = names | {"head.cls": "cls_classifier"}
     source = dict(model.tensors)
@@ -100,7 +124,7 @@ def tensors(model: Model) -> dict:
         complete_dinov2(model, source)
     result = {}
     for canonical, value in source.items():
-        result.update(spell(canonical, value, kind, names))
+        result.update(spell(canonical, value, kind, names, places))
     return result
 
 
@@ -115,17 +139,17 @@ def complete_dinov2(model: Model, source: dict) -> None:
         source["head.cls.weight"] = np.concatenate([head, zeros] if model.pool == "class" else [zeros, head], axis=1)
 
 
-def spell(canonical: str, value, prefix: str, names: dict) -> dict:
-    """Hugging Face's name or names of one tensor. Those of exits stay canonical."""
+def spell(canonical: str, value, prefix: str, names: dict, places: list[str]) -> dict:
+    """Hugging Face's name or names of one tensor. Those of exits stay canonical. `places`: of a Swin's blocks."""
     if canonical.startswith("exit."):
         return {canonical: value}
     ending = next((text for text in ENDINGS if canonical.endswith(text)), "")
-    base = canonical.removesuffix(ending)
-    i, key = "", base
-    if base.startswith("blk."):
-        _, i, key = base.split(".", 2)
+    i, key = "", canonical.removesuffix(ending)
+    if key.startswith(("blk.", "merge.")):
+        what, i, key = key.split(".", 2)
+        key, i = (f"merge.{key}", i) if what == "merge" else (key, places[int(i)] if places else i)
     if key == "attn.qkv":
-        return {QKV.format(p=prefix, i=i) + part + ending: array
+        return {names["qkv"].format(p=prefix, i=i) + part + ending: array
                 for part, array in zip(("query", "key", "value"), value, strict=True)}
     return {names[key].format(p=prefix, i=i) + ending: value}
 

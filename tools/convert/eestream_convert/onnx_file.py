@@ -79,7 +79,11 @@ def detach(model: Path, graph: onnx.GraphProto, tensors: dict[str, np.ndarray]) 
 def parse(path: Path) -> onnx.ModelProto:
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(path.read_bytes())
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConvertError(f"{path}: {error.strerror}")
+    try:
+        model.ParseFromString(data)
     except Exception as error:  # protobuf's own class differs between its implementations
         raise ConvertError(f"{path}: not an ONNX model ({error})")
     if not model.graph.node:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from . import folder, hf, onnx_file, vit
+from .arrays import stored
 from .errors import ConvertError
 from .recognise import recognise
 from .walk import Walk
@@ -59,8 +60,8 @@ def read_labels(path: Path | None, n: int, is_backbone: bool) -> list[str]:
 
 def write(model: vit.Model, out: Path, labels: list[str], mean: list[float], std: list[float]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    stored = {name: folder.store_f32(value) for name, value in hf.tensors(model).items()}
-    folder.write_tensors(out / "model.safetensors", stored)
+    tensors = {name: stored(value) for name, value in hf.tensors(model).items()}
+    folder.write_tensors(out / "model.safetensors", tensors)
     folder.write_json(out / "config.json", hf.config(model, labels))
     folder.write_json(out / "preprocessor_config.json", hf.preprocessor(model, mean, std))
 

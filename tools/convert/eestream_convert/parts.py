@@ -184,6 +184,7 @@ class Attention:
     proj: Linear
     layer_scale: np.ndarray | None
     n_heads: int
+    n_windows: int            # 1: over all tokens
     added: np.ndarray | None  # onto scores before the softmax: (windows, H, T, T)
     input: Value              # (rows, C), what the projections read, window by window
     out_rows: np.ndarray      # row of the result that each token gets
@@ -249,7 +250,7 @@ def attention_of(value: Value, width: int, what: str) -> Attention:
     if added is not None:
         added = np.broadcast_to(added.reshape(scores.shape), scores.shape).reshape(n_windows, n_heads, t, t)
         added = added if np.any(added) else None
-    return Attention(q, k, v, proj, factors, n_heads, added, take_rows(x, x.shape[-1], q_rows), out_rows)
+    return Attention(q, k, v, proj, factors, n_heads, n_windows, added, take_rows(x, x.shape[-1], q_rows), out_rows)
 
 
 # ---- MLP --------------------------------------------------------------------------------------------------

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .arrays import Tensors
 from .errors import ConvertError
-from .folder import Tensors
 
 
 def find_command(given: str | None) -> str:
-    """--eestream, $EESTREAM, the PATH, this source tree."""
+    """--eestream, $EES_COMMAND, the PATH, this source tree."""
     here = Path(__file__).resolve().parents[3] / "build/release/tools/eestream"
-    for candidate in (given, os.environ.get("EESTREAM"), shutil.which("eestream"), here if here.exists() else None):
+    for candidate in (given, os.environ.get("EES_COMMAND"), shutil.which("eestream"), here if here.exists() else None):
         if candidate:
             return str(candidate)
     raise ConvertError("the eestream command is needed to read a model folder: install it, or give --eestream PATH")

@@ -26,7 +26,10 @@ class Model:
     activation: str = ""
     eps: float = 0.0
     qkv_bias: bool = True
-    pool: str = ""          # class, class_dist, class_mean, mean
+    pool: str = ""          # class, class_dist, class_mean, mean; of a Swin norm_mean
+    stages: list = field(default_factory=list)  # of a Swin: {"depth", "heads", "width", "grid"}
+    window: int = 0
+    mlp_ratio: float = 0.0
     mean_from: int = -1     # first token of that mean
     is_backbone: bool = False
     exits: list = field(default_factory=list)  # {"after_block", "head"}

@@ -101,6 +101,8 @@ class Walk:
         moved = [i for i, arg in enumerate(args) if isinstance(arg, Value)]
         if node.domain not in ("", "ai.onnx"):
             raise NodeError(node, f"operators of domain '{node.domain}' are not known")
+        if node.op_type.startswith("Random") or node.op_type in ("Bernoulli", "Multinomial"):
+            raise NodeError(node, "its result is random, expected an export of model.eval()")
         if not moved:
             return self.run_reference(node, args)
         if node.op_type in ("Shape", "Size"):
@@ -110,7 +112,7 @@ class Walk:
         if node.op_type in MOVERS:
             return self.run_mover(node, args, moved)
         if node.op_type not in OPERATORS:
-            raise NodeError(node, "this operator is not known")
+            raise NodeError(node, "this operator is not known; --output TENSOR imports the part in front of it")
         attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
         known = OPERATORS[node.op_type] is not operators.control
         if known and any(value.node.kind == "control" for value in args if isinstance(value, Value)):

@@ -9,9 +9,9 @@ import support
 
 
 def pytest_sessionstart(session):
-    os.environ["EESTREAM"] = support.EESTREAM  # the exporter runs the same one
-    if not Path(support.EESTREAM).exists():
-        raise pytest.UsageError(f"{support.EESTREAM} is missing: build the release preset, or set EESTREAM")
+    os.environ["EES_COMMAND"] = support.COMMAND  # the exporter runs the same one
+    if not Path(support.COMMAND).exists():
+        raise pytest.UsageError(f"{support.COMMAND} is missing: build the release preset, or set EES_COMMAND")
 
 
 def fixtures() -> list[Path]:

@@ -10,14 +10,19 @@ import onnx
 import onnxruntime
 
 from eestream_convert import folder
+from eestream_convert.arrays import stored
 
 ROOT = Path(__file__).resolve().parents[3]
-EESTREAM = os.environ.get("EESTREAM", str(ROOT / "build/release/tools/eestream"))
-SHARED = ROOT.parent / "shared" / "data"
+COMMAND = os.environ.get("EES_COMMAND", str(ROOT / "build/release/tools/eestream"))
+SHARED = Path(os.environ.get("EES_SHARED_DATA", ROOT.parent / "shared/data"))
+
+
+def write_arrays(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    folder.write_tensors(path, {name: stored(array) for name, array in tensors.items()})
 
 
 def eestream(*args) -> subprocess.CompletedProcess:
-    return subprocess.run([EESTREAM, *map(str, args)], capture_output=True, text=True, timeout=300)
+    return subprocess.run([COMMAND, *map(str, args)], capture_output=True, text=True, timeout=300)
 
 
 def session(model: Path | bytes) -> onnxruntime.InferenceSession:
@@ -46,8 +51,8 @@ def run_images(model: Path | bytes, pixels: np.ndarray, names: list[str] | None 
 
 def verify(model_dir: Path, pixels: np.ndarray, expected: dict[str, np.ndarray], tmp: Path) -> str:
     """`eestream verify` against these numbers; fails with what it printed."""
-    folder.write_tensors(tmp / "inputs.safetensors", {"pixel_values": folder.store_f32(pixels)})
-    folder.write_tensors(tmp / "expected.safetensors", {name: folder.store_f32(x) for name, x in expected.items()})
+    write_arrays(tmp / "inputs.safetensors", {"pixel_values": pixels})
+    write_arrays(tmp / "expected.safetensors", expected)
     done = eestream("verify", model_dir, "--inputs", tmp / "inputs.safetensors", "--expected", tmp / "expected.safetensors")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

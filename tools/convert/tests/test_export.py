@@ -116,15 +116,16 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return e / e.sum()
 
 
-def make_deep(directory, n_blocks: int, n_exits: int):
+def make_deep(directory, n_blocks: int, n_exits: int, c: int = 16, f: int = 20, heads: int = 2):
     """A ViT of random weights with an exit after each of the first blocks."""
     rng = np.random.default_rng(1)
-    c, f, k, p, side = 16, 20, 3, 4, 8
+    k, p, side = 3, 4, 8
     config = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": c, "intermediate_size": f,
-              "num_hidden_layers": n_blocks, "num_attention_heads": 2, "image_size": side, "patch_size": p,
-              "hidden_act": "gelu", "id2label": {str(i): str(i) for i in range(k)},
-              "early_exits": {"exits": [{"after_block": i + 1, "head": "attention_r1"} for i in range(n_exits)],
-                              "policy": {"name": "confidence", "thresholds": 0.5}}}
+              "num_hidden_layers": n_blocks, "num_attention_heads": heads, "image_size": side, "patch_size": p,
+              "hidden_act": "gelu", "id2label": {str(i): str(i) for i in range(k)}}
+    if n_exits:
+        config["early_exits"] = {"exits": [{"after_block": i + 1, "head": "attention_r1"} for i in range(n_exits)],
+                                 "policy": {"name": "confidence", "thresholds": 0.5}}
     shapes = {"vit.embeddings.cls_token": (1, 1, c), "vit.embeddings.position_embeddings": (1, (side // p) ** 2 + 1, c),
               "vit.embeddings.patch_embeddings.projection": (c, 3, p, p), "vit.layernorm": (c,), "classifier": (k, c)}
     for i in range(n_blocks):
@@ -144,8 +145,7 @@ def make_deep(directory, n_blocks: int, n_exits: int):
             tensors |= {f"{name}.weight": draw(shape), f"{name}.bias": draw(shape[:1])}
     directory.mkdir()
     folder.write_json(directory / "config.json", config)
-    folder.write_tensors(directory / "model.safetensors",
-                         {name: folder.store_f32(x) for name, x in tensors.items()})
+    support.write_arrays(directory / "model.safetensors", tensors)
     return directory
 
 

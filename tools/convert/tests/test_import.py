@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""Reading ONNX: round trips through our own exports, what is refused and how, memory."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import support
+from onnx import helper
+from safetensors.numpy import load_file
+
+from eestream_convert import cli, onnx_import
+from eestream_convert.errors import ConvertError, NodeError
+from eestream_convert.onnx_export import export_onnx
+
+
+def import_to(path, out, n_classes: int):
+    model = onnx_import.import_onnx(path)
+    onnx_import.write(model, out, [f"c{i}" for i in range(n_classes)], [0.5] * 3, [0.5] * 3)
+    return model
+
+
+@pytest.mark.parametrize("form", ["nested", "all-exits"])
+def test_round_trip_keeps_every_exit(fixture, form, tmp_path):
+    """Reference numbers again, after export and import; exits of a Swin are left out by the importer's error."""
+    pixels, expected = load_file(fixture / "inputs.safetensors")["pixel_values"], load_file(fixture / "expected.safetensors")
+    path, out = tmp_path / "x.onnx", tmp_path / "folder"
+    info = export_onnx(fixture, path, form, image_size=f"{pixels.shape[3]}x{pixels.shape[2]}")
+    if info.get("stages", [{}])[0].get("window", [0])[0] and info["exits"]:
+        with pytest.raises(NodeError, match="exit"):
+            import_to(path, out, info["classes"])
+        return
+    model = import_to(path, out, info["classes"])
+    assert model.exits == [{"after_block": e["after_block"], "head": e["head"]} for e in info["exits"]]
+    names = ["logits"] + [f"exit.{k}.logits" for k in range(len(info["exits"]))]
+    support.verify(out, pixels, {name: expected[name] for name in names}, tmp_path)
+    if form == "nested" and info["policy"]["name"] == "confidence":
+        assert model.policy["thresholds"] == pytest.approx(np.resize(info["policy"]["thresholds"], len(info["exits"])))
+
+
+@pytest.fixture
+def exported(world, tmp_path):
+    path = tmp_path / "m.onnx"
+    export_onnx(world, path, "all-exits")
+    return path
+
+
+def replace_node(path, which: int, op_type: str, **attrs) -> onnx.NodeProto:
+    """The which-th Erf becomes another operator."""
+    model = onnx.load(path)
+    node = [node for node in model.graph.node if node.op_type == "Erf"][which]
+    node.op_type = op_type
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in attrs.items())
+    onnx.save(model, path)
+    return node
+
+
+@pytest.mark.parametrize("op_type,why", [("Sin", "not known"), ("Relu", "activation"), ("RandomUniformLike", "random")])
+def test_the_first_node_is_named(exported, op_type, why):
+    """Two nodes are wrong; the one that comes first in the graph is told, with its output."""
+    replace_node(exported, 5, op_type)
+    node = replace_node(exported, 2, op_type)
+    with pytest.raises(NodeError, match=why) as caught:
+        onnx_import.import_onnx(exported)
+    if op_type != "Relu":
+        assert (caught.value.name, caught.value.op_type, caught.value.output) == (node.name, op_type, node.output[0])
+    assert node.output[0] if op_type == "Relu" else node.name in str(caught.value)
+
+
+def test_the_command_says_it_in_one_line(exported, tmp_path, capsys):
+    replace_node(exported, 0, "Sin")
+    assert cli.main(["import", str(exported), str(tmp_path / "out")]) == 4
+    text = capsys.readouterr().err
+    assert text.startswith("eestream-convert: node 'Erf/") and text.count("\n") == 1 and "(Sin," in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_files_are_refused(tmp_path, capsys):
+    for name, content in (("empty", b""), ("text", b"hello"), ("cut", b"\x08\x07\x12")):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(content)
+        assert cli.main(["import", str(path), str(tmp_path / "out")]) == 4
+        assert str(path) in capsys.readouterr().err
+    assert cli.main(["import", str(tmp_path / "none.onnx"), str(tmp_path / "out")]) == 4
+
+
+# ---- External data ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def external(exported, tmp_path):
+    """A model whose weights lie in w.bin beside it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    onnx.save(onnx.load(exported), folder / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    return folder / "m.onnx"
+
+
+def change_external(path, key: str, value: str):
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == key:
+                entry.value = value
+    path.write_bytes(model.SerializeToString())
+
+
+def test_external_data_is_read(external, exported):
+    ours, theirs = (onnx_import.import_onnx(path).tensors for path in (external, exported))
+    assert ours.keys() == theirs.keys()
+    np.testing.assert_array_equal(ours["blk.3.mlp.fc1.weight"], theirs["blk.3.mlp.fc1.weight"])
+
+
+@pytest.mark.parametrize("location", ["../w.bin", "/etc/passwd", "sub/../../w.bin", "..\\w.bin", "C:\\w.bin", "", "missing.bin"])
+def test_external_data_outside_is_refused(external, location):
+    (external.parent.parent / "w.bin").write_bytes((external.parent / "w.bin").read_bytes())
+    change_external(external, "location", location)
+    with pytest.raises(ConvertError, match="outside the model's folder|missing|no regular file"):
+        onnx_import.import_onnx(external)
+
+
+def test_external_data_through_a_link_is_refused(external):
+    target = external.parent.parent / "w.bin"
+    os.replace(external.parent / "w.bin", target)
+    (external.parent / "w.bin").symlink_to(target)
+    with pytest.raises(ConvertError, match="symbolic link"):
+        onnx_import.import_onnx(external)
+
+
+@pytest.mark.parametrize("key,value", [("offset", "-4"), ("offset", "99999999999"), ("length", "3"), ("offset", "x")])
+def test_external_data_beyond_its_file_is_refused(external, key, value):
+    change_external(external, key, value)
+    with pytest.raises(ConvertError, match="external data of tensor"):
+        onnx_import.import_onnx(external)
+
+
+# ---- Memory -----------------------------------------------------------------------------------------------
+
+MEASURE = """
+import resource, sys
+from eestream_convert import cli
+import eestream_convert.onnx_export
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert cli.main(sys.argv[1:]) == 0
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_memory_is_at_most_two_and_a_half_times_the_weights(tmp_path):
+    """A ViT of 95 MB, through both directions."""
+    from test_export import make_deep
+
+    directory = make_deep(tmp_path / "wide", 8, 0, c=512, f=2048, heads=8)
+    n_bytes = (directory / "model.safetensors").stat().st_size
+    for args in (["export", directory, tmp_path / "m.onnx"], ["import", tmp_path / "m.onnx", tmp_path / "out"]):
+        done = subprocess.run([sys.executable, "-c", MEASURE, *map(str, args)], capture_output=True, text=True,
+                              cwd=support.ROOT / "tools/convert")
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) <= 2.5 * n_bytes, args[0]
+    assert json.loads((tmp_path / "out/config.json").read_text())["hidden_size"] == 512
