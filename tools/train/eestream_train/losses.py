@@ -22,14 +22,36 @@ def stage1(out: Outputs, labels: Tensor, strategy: str, step: int, config: Confi
 
     normal: (sum L_k + L_f) / (E + 1). weighted: (sum i_k L_k + L L_f) / (sum i_k + L).
     alternating*: even steps L_f alone, odd steps the loss named."""
-    final = F.cross_entropy(out.logits.float(), labels)
     if strategy.startswith("alternating") and step % 2 == 0:
-        return final
-    weighted = strategy.endswith("weighted")
-    weights = (*config.exit_blocks, config.n_layers) if weighted else (1,) * (
-        len(config.exit_blocks) + 1)
-    terms = [F.cross_entropy(z.float(), labels) for z in out.exit_logits] + [final]
-    return sum(w * term for w, term in zip(weights, terms)) / sum(weights)
+        return cross_entropy(out.logits, labels)
+    return joint(out, labels, weights_of(strategy, config))
+
+
+def weights_of(strategy: str, config) -> tuple[float, ...]:
+    """Weights of the exits and, last, of the final classifier."""
+    if strategy.endswith("weighted"):
+        return (*config.exit_blocks, config.n_layers)
+    return (1,) * (len(config.exit_blocks) + 1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean over the batch, in fp32; labels are classes [B] or distributions [B, K]."""
+    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+
+
+def joint(out, labels: Tensor, weights: tuple[float, ...], smoothing: float = 0.0,
+          distil: float = 0.0) -> Tensor:
+    """sum w_k [(1 - distil) L_k + distil * K * KD_k] + w_f L_f over the sum of the weights. KD's
+    teacher is the final classifier, detached; times K it is a mean over the batch alone, which
+    makes it as large as the cross-entropy it replaces a share of."""
+    total = weights[-1] * cross_entropy(out.logits, labels, smoothing)
+    teacher, n_classes = out.logits.detach(), out.logits.shape[-1]
+    for weight, logits in zip(weights, out.exit_logits):
+        term = (1 - distil) * cross_entropy(logits, labels, smoothing)
+        if distil:
+            term = term + distil * n_classes * distillation(logits, teacher)
+        total = total + weight * term
+    return total / sum(weights)
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:
