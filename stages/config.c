@@ -104,7 +104,7 @@ int ees__config_add_exit(const struct ees__json *json, const char *key, const js
                                config->dims.n_blocks);
     exit->head = find_head(head, &exit->number);
     if (!exit->head) {
-        char known[128];
+        char known[256];
         list_heads(known, sizeof known);
         return EES_JSON_REFUSE(json, key, value, err, "heads among %s", known);
     }

@@ -79,6 +79,10 @@ int ees__config_read_sizes(const struct ees__json *json, const struct ees__vit_k
  * they get 64 channels where that divides the channels, as in all of timm, torchvision and DINOv2 but the largest. */
 int ees__config_measure(const struct ees__source *source, struct ees__config *config, ees_error *err);
 
+/* dims->activation by the name under `key`, as Hugging Face and timm call them; absent: erf gelu. */
+int ees__config_read_activation(const struct ees__json *json, const char *key, struct ees__config *config,
+                                ees_error *err);
+
 /* Keys that Hugging Face's ViTs share (spec 4.3), over ees__config_read_sizes(). `eps`: default of layer_norm_eps. */
 int ees__config_read_hf(const struct ees__json *json, double eps, struct ees__config *config, ees_error *err);
 

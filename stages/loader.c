@@ -41,6 +41,30 @@ int ees__stage_tensor(struct ees__loader *loader, const char *prefix, const char
     return 0;
 }
 
+int ees__load_size(struct ees__loader *loader, const char *prefix, const char *leaf, unsigned axis, size_t fallback,
+                   size_t *out, ees_error *err) {
+    char name[128];
+    struct ees__tensor_shape shape;
+    snprintf(name, sizeof name, "%s.%s", prefix, leaf);
+    bool found = loader->weights->find && loader->weights->find(loader->weights, name, &shape);
+    *out = found && axis < shape.rank ? shape.dim[axis] : fallback;
+    if (found && (*out < 1 || *out > EES__MAX_WIDTH))
+        return EES_FAIL(err, EES_EMODEL, "tensor '%s' has %zu for axis %u, expected 1 to %d", name, *out, axis,
+                        EES__MAX_WIDTH);
+    return 0;
+}
+
+int ees__check_input(struct ees__loader *loader, const char *prefix, const char *leaf, unsigned axis, size_t expected,
+                     const char *what, ees_error *err) {
+    size_t size;
+    EES_TRY(ees__load_size(loader, prefix, leaf, axis, expected, &size, err));
+    if (size == expected)
+        return 0;
+    EES_FAIL(err, EES_EMODEL, "tensor '%s.%s' is for %zu %s, an input of %zu x %zu pixels makes %zu", prefix, leaf,
+             size, what, loader->dims->image_h, loader->dims->image_w, expected);
+    return ees__hint(err, "this head runs at the size of input it was trained with only");
+}
+
 int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,
                      struct ees__linear *out, ees_error *err) {
     EES_TRY(ees__linear_open(loader->kernels, w, bias, n, k, out, err));

@@ -39,6 +39,17 @@ int ees__load_tensor(struct ees__loader *loader, const char *prefix, const char 
 int ees__stage_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
                       const struct ees__tensor_shape *shape, float **out, ees_error *err);
 
+/* Length of an axis of a tensor as it is stored, for widths that only tensors tell; `fallback` where the source has no
+ * such tensor. @return 0; EES_EMODEL: not from 1 to EES__MAX_WIDTH */
+enum { EES__MAX_WIDTH = 1 << 16 };
+int ees__load_size(struct ees__loader *loader, const char *prefix, const char *leaf, unsigned axis, size_t fallback,
+                   size_t *out, ees_error *err);
+
+/* Refuses a tensor whose axis is not of the length the input makes, as of a head trained at another size.
+ * @param what  is counted along that axis: "tokens" */
+int ees__check_input(struct ees__loader *loader, const char *prefix, const char *leaf, unsigned axis, size_t expected,
+                     const char *what, ees_error *err);
+
 /* y = x W^T (+ b). `shape` is the weight's in files: (n, k), or any whose product after the first axis is k. */
 int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
                      const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err);

@@ -44,7 +44,9 @@ struct row {
 
 #define TORCHVISION_LAYER "encoder.layers.encoder_layer_#."
 #define EEVIT_HEAD        "transformer.layers.^.highway.highway_head."
-#define LGVIT_HEAD        "@.encoder.highway.#.mlp."
+#define LGVIT_EXIT        "@.encoder.highway.#."
+#define LGVIT_HEAD        LGVIT_EXIT "mlp."
+#define LGVIT_LAYER       LGVIT_EXIT "layer."
 
 /* clang-format off */
 static const struct row table[] = {
@@ -121,21 +123,40 @@ static const struct row table[] = {
         [TORCHVISION] = "heads.head", [EEVIT] = "last_exit"}},
     {"head.dist", {[HF] = "distillation_classifier", [TIMM] = "head_dist"}},
 
-    /* heads conv1_1 and conv2_1: (C,C,1,1), (C,1,3,3), BatchNorms (C) */
+    /* Heads as LGViT and EEVIT name them; shapes, and the tensors only canonical names are known of: docs/heads.md.
+     * conv1_1 and conv2_1: (C,C,1,1), (C,1,3,3), BatchNorms (C) */
     {"exit.#.conv1", {[LGVIT] = LGVIT_HEAD "conv1.0", [EEVIT] = EEVIT_HEAD "conv1.0"}},
-    {"exit.#.bn1", {[LGVIT] = LGVIT_HEAD "conv1.2", [EEVIT] = EEVIT_HEAD "conv1.2"}},
+    {"exit.#.bn1", {[LGVIT] = LGVIT_HEAD "conv1.2|" LGVIT_HEAD "conv.2", [EEVIT] = EEVIT_HEAD "conv1.2"}},
     {"exit.#.dw", {[LGVIT] = LGVIT_HEAD "proj", [EEVIT] = EEVIT_HEAD "proj"}},
     {"exit.#.bn2", {[LGVIT] = LGVIT_HEAD "proj_bn", [EEVIT] = EEVIT_HEAD "proj_bn"}},
     {"exit.#.conv2", {[LGVIT] = LGVIT_HEAD "conv2.0", [EEVIT] = EEVIT_HEAD "conv2.0"}},
     {"exit.#.bn3", {[LGVIT] = LGVIT_HEAD "conv2.1", [EEVIT] = EEVIT_HEAD "conv2.1"}},
-    /* head attention_r: (3C,C) without bias, (C,C), (C) */
-    {"exit.#.attn.qkv", {[LGVIT] = LGVIT_HEAD "qkv", [EEVIT] = EEVIT_HEAD "qkv"}},
-    {"exit.#.attn.proj", {[LGVIT] = LGVIT_HEAD "proj", [EEVIT] = EEVIT_HEAD "proj"}},
-    /* (K,C), (K) of all heads */
+    /* conv_normal: (C,C,3,3) */
+    {"exit.#.conv", {[LGVIT] = LGVIT_HEAD "conv.0"}},
+    /* attention_r: (3C,C) without bias, (C,C), (C); self_attention: all with bias */
+    {"exit.#.attn.qkv", {
+        [LGVIT] = LGVIT_HEAD "qkv|" LGVIT_HEAD "attention.{query,key,value}", [EEVIT] = EEVIT_HEAD "qkv"}},
+    {"exit.#.attn.proj", {[LGVIT] = LGVIT_HEAD "proj|" LGVIT_HEAD "output.dense", [EEVIT] = EEVIT_HEAD "proj"}},
+    /* dummy_mlp: (10,C), (C,10) */
+    {"exit.#.fc1", {[EEVIT] = EEVIT_HEAD "layer1"}},
+    {"exit.#.fc2", {[EEVIT] = EEVIT_HEAD "layer2"}},
+    /* vit: a block, then the tensors of linear */
+    {"exit.#.blk.norm1", {[LGVIT] = LGVIT_LAYER "layernorm_before"}},
+    {"exit.#.blk.attn.qkv", {[LGVIT] = LGVIT_LAYER "attention.attention.{query,key,value}"}},
+    {"exit.#.blk.attn.proj", {[LGVIT] = LGVIT_LAYER "attention.output.dense"}},
+    {"exit.#.blk.norm2", {[LGVIT] = LGVIT_LAYER "layernorm_after"}},
+    {"exit.#.blk.mlp.fc1", {[LGVIT] = LGVIT_LAYER "intermediate.dense"}},
+    {"exit.#.blk.mlp.fc2", {[LGVIT] = LGVIT_LAYER "output.dense"}},
+    /* linear: (C,C), (C); of a distilled model (C) */
+    {"exit.#.pool", {[LGVIT] = LGVIT_EXIT "pooler.dense|" LGVIT_EXIT "classifier.pooler.dense"}},
+    {"exit.#.norm", {[LGVIT] = LGVIT_EXIT "layernorm|" LGVIT_EXIT "classifier.layernorm"}},
+    /* (K,C), (K) of LGViT's and EEVIT's heads; the second spelling is vit's */
     {"exit.#.head.cls", {
-        [LGVIT] = "@.encoder.highway.#.classifier", [LGVIT_TWO] = "@.encoder.highway.#.cls_classifier",
+        [LGVIT] = LGVIT_EXIT "classifier|" LGVIT_EXIT "classifier.classifier",
+        [LGVIT_TWO] = LGVIT_EXIT "cls_classifier|" LGVIT_EXIT "classifier.cls_classifier",
         [EEVIT] = "transformer.layers.^.highway.classifier.classifier"}},
-    {"exit.#.head.dist", {[LGVIT] = "@.encoder.highway.#.distillation_classifier"}},
+    {"exit.#.head.dist", {
+        [LGVIT] = LGVIT_EXIT "distillation_classifier|" LGVIT_EXIT "classifier.distillation_classifier"}},
     {0},
 };
 /* clang-format on */

@@ -50,8 +50,9 @@ struct ees__dims {
     size_t n_patches, n_tokens;
     size_t n_channels, n_heads, mlp_width, n_blocks, n_classes;
     bool qkv_bias;
-    bool layer_scale; /* a factor a channel on what each half of a block adds */
-    bool swiglu;      /* the MLP is gated: W3 (silu(a) b), [a;b] = W12 x, mlp_width wide */
+    bool layer_scale;             /* a factor a channel on what each half of a block adds */
+    enum ees__post_op activation; /* of MLPs: EES__POST_GELU or one of its kind */
+    bool swiglu;                  /* the MLP is gated: W3 (silu(a) b), [a;b] = W12 x, mlp_width wide */
     double norm_eps;
     enum ees__pool pool;
     /* The position table as it is stored: a grid behind as many rows of special tokens. */
@@ -117,8 +118,8 @@ static inline size_t ees__grain(size_t n, size_t least) {
     return (n + n_pieces - 1) / n_pieces;
 }
 
-/* Rows of a product that are worth a piece. Each piece reads all weights, so pieces of 4 tiles are 1 to 2 % faster a row
- * in frames of 197 tokens; 2 let four to eight workers help there, and two in frames of 65. */
+/* Rows of a product that are worth a piece. Each piece reads all weights, so pieces of 4 tiles are 1 to 2 % faster a
+ * row in frames of 197 tokens; 2 let four to eight workers help there, and two in frames of 65. */
 enum { EES__PIECE_TILES = 2 };
 
 static inline size_t ees__row_grain(const struct ees__run *run, size_t n_rows) {

@@ -71,12 +71,32 @@ int ees__config_read_sizes(const struct ees__json *json, const struct ees__vit_k
     return read_size(json, keys->n_blocks, MAX_BLOCKS, &d->n_blocks, err);
 }
 
-static int check_activation(const struct ees__json *json, ees_error *err) {
+int ees__config_read_activation(const struct ees__json *json, const char *key, struct ees__config *config,
+                                ees_error *err) {
+    static const struct {
+        const char *name;
+        enum ees__post_op activation;
+    } known[] = {
+        {"gelu", EES__POST_GELU},
+        {"gelu_new", EES__POST_GELU_TANH},
+        {"gelu_pytorch_tanh", EES__POST_GELU_TANH},
+        {"gelu_fast", EES__POST_GELU_TANH},
+        {"gelu_tanh", EES__POST_GELU_TANH},
+        {"relu", EES__POST_RELU},
+        {"silu", EES__POST_SILU},
+        {"swish", EES__POST_SILU},
+    };
     const char *name;
-    EES_TRY(ees__json_text(json, "hidden_act", "gelu", &name, err));
-    if (strcmp(name, "gelu") != 0)
-        return EES_JSON_REFUSE(json, "hidden_act", ees__json_get(json, "hidden_act"), err, "\"gelu\"");
-    return 0;
+    EES_TRY(ees__json_text(json, key, "gelu", &name, err));
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(name, known[i].name) == 0) {
+            config->dims.activation = known[i].activation;
+            return 0;
+        }
+    return EES_JSON_REFUSE(
+        json, key, ees__json_get(json, key), err,
+        "\"gelu\", a tanh form of it (\"gelu_new\", \"gelu_pytorch_tanh\", \"gelu_fast\", \"gelu_tanh\"), "
+        "\"relu\" or \"silu\"");
 }
 
 /* transformers resampled position tables by the factor (new + 0.1) / old until 4.44 and to the new size from 4.45 on
@@ -94,7 +114,7 @@ int ees__config_read_hf(const struct ees__json *json, double eps, struct ees__co
     EES_TRY(ees__config_read_sizes(json, &ees__hf_keys, config, err));
     EES_TRY(ees__json_bool(json, "qkv_bias", true, &config->dims.qkv_bias, err));
     EES_TRY(ees__json_real(json, "layer_norm_eps", 0.0, 1.0, eps, &config->dims.norm_eps, err));
-    EES_TRY(check_activation(json, err));
+    EES_TRY(ees__config_read_activation(json, "hidden_act", config, err));
     EES_TRY(read_table_filter(json, config, err));
     return ees__config_read_labels(json, config, err);
 }
@@ -147,6 +167,7 @@ int ees__config_measure(const struct ees__source *source, struct ees__config *co
         EES_TRY(measure(source, "embed.reg", 3, 1, MAX_TOKENS, &d->n_registers, err));
     while (d->n_blocks < MAX_BLOCKS && has_block(source, d->n_blocks))
         d->n_blocks++;
+    d->activation = EES__POST_GELU;
     d->has_dist = ees__source_find(source, "embed.dist");
     d->layer_scale = ees__source_find(source, "blk.0.ls1");
     d->qkv_bias = ees__source_find(source, "blk.0.attn.qkv.bias");

@@ -22,7 +22,20 @@
 #define HEADS(X)                                                                                                       \
     X(conv1_1)                                                                                                         \
     X(conv2_1)                                                                                                         \
-    X(attention_r)
+    X(conv_normal)                                                                                                     \
+    X(attention_r)                                                                                                     \
+    X(self_attention)                                                                                                  \
+    X(dummy_mlp)                                                                                                       \
+    X(linear)                                                                                                          \
+    X(vit)                                                                                                             \
+    X(mlp)                                                                                                             \
+    X(mlp_ee)                                                                                                          \
+    X(vit_ee)                                                                                                          \
+    X(cnn_ignore_ee)                                                                                                   \
+    X(cnn_add_ee)                                                                                                      \
+    X(cnn_project_ee)                                                                                                  \
+    X(mixer_ee)                                                                                                        \
+    X(resmlp_ee)
 
 /* `ees__policy_NAME` in stages/policies/NAME.c; the name is the user's, too */
 #define POLICIES(X)                                                                                                    \

@@ -35,6 +35,8 @@ struct ees__weights {
      * @return 0; EES_EMODEL missing, of another shape, unreadable, or not finite; EES_ENOMEM */
     int (*read)(struct ees__weights *weights, const char *name, const struct ees__tensor_shape *shape,
                 struct ees__buffer *buffer, ees_error *err);
+    /* The shape a tensor is stored in; false: there is none. NULL: a source that makes whatever it is asked for. */
+    bool (*find)(struct ees__weights *weights, const char *name, struct ees__tensor_shape *shape);
     /* Is anything left that should have been read? NULL: never. @return 0; EES_EMODEL */
     int (*check_rest)(struct ees__weights *weights, ees_error *err);
     void (*close)(struct ees__weights *weights); /* also frees it */

@@ -114,6 +114,22 @@ static int read_file(struct ees__weights *base, const char *name, const struct e
     return 0;
 }
 
+/* Of a stack of parts, which are alike. */
+static bool find_file(struct ees__weights *base, const char *name, struct ees__tensor_shape *shape) {
+    struct file_weights *w = (struct file_weights *)base;
+    char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
+    const struct ees__names names = ees__family_names(w->family, base->exits);
+    bool found;
+    unsigned n_parts = ees__names_locate(&names, w->tensors, name, parts, &found);
+    const ees_tensor_info *info = found ? ees_tensors_find(w->tensors, parts[0]) : NULL;
+    if (!info || info->rank < 1 || info->rank > sizeof shape->dim / sizeof *shape->dim)
+        return false;
+    shape->rank = info->rank;
+    memcpy(shape->dim, info->shape, info->rank * sizeof *shape->dim);
+    shape->dim[0] *= n_parts;
+    return true;
+}
+
 static int check_rest(struct ees__weights *base, ees_error *err) {
     struct file_weights *w = (struct file_weights *)base;
     const char *first = NULL;
@@ -148,7 +164,7 @@ int ees__weights_open_file(const char *file, const ees_tensors *tensors, const s
         return EES_FAIL(err, EES_ENOMEM, "%s: out of memory", file);
     }
     *w = (struct file_weights){
-        .base = {.read = read_file, .check_rest = check_rest, .close = close_file},
+        .base = {.read = read_file, .find = find_file, .check_rest = check_rest, .close = close_file},
         .file = file,
         .tensors = tensors,
         .family = family,

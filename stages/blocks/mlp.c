@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Second half of a pre-LN block (spec 1.1): x += W2 gelu(W1 LN2(x) + b1) + b2, or gated (SwiGLU, spec 1.3):
- * x += W3 (silu(a) b) + b3, [a ; b] = W12 LN2(x) + b12. A layer scale is part of the last matrix and bias. */
+/* Second half of a pre-LN block (spec 1.1): x += W2 act(W1 LN2(x) + b1) + b2, act a gelu, relu or silu, or gated
+ * (SwiGLU, spec 1.3): x += W3 (silu(a) b) + b3, [a ; b] = W12 LN2(x) + b12. A layer scale is part of the last matrix
+ * and bias. */
 #include "common/fail.h"
 #include "stages/blocks/blocks.h"
 #include "stages/loader.h"
@@ -8,6 +9,7 @@
 struct mlp {
     struct ees__norm norm;
     struct ees__linear fc1, fc2; /* gated: W12 and W3 */
+    struct ees__post post;       /* of fc1 */
     bool gated;
     float eps;
 };
@@ -31,10 +33,22 @@ static int load_linears(struct ees__loader *loader, const char *prefix, struct m
                                    err);
 }
 
+size_t ees__block_mlp_floats(const void *self, const struct ees__kernels *kernels, size_t n) {
+    const struct mlp *m = self;
+    size_t c = m->fc2.n, width = m->fc1.n;
+    return ees__piece_floats(n * c) + ees__piece_floats(n * width) +
+           ees__max_size(kernels->linear_scratch_floats(n, width, c), kernels->linear_scratch_floats(n, c, m->fc2.k));
+}
+
+double ees__block_mlp_flops(const void *self, size_t n) {
+    const struct mlp *m = self;
+    return 2.0 * (double)n * (double)m->fc2.n * (double)(m->fc1.n + m->fc2.k);
+}
+
 static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
                     struct ees__op_cost *cost, ees_error *err) {
     const struct ees__dims *d = loader->dims;
-    size_t t = d->n_tokens, c = d->n_channels, f = d->mlp_width;
+    size_t t = d->n_tokens, c = d->n_channels;
     struct mlp *m = ees__calloc_aligned(1, sizeof *m);
     if (!m)
         return EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
@@ -47,12 +61,23 @@ static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned num
     }
     m->eps = (float)d->norm_eps;
     m->gated = d->swiglu;
-    cost->scratch_floats = ees__piece_floats(t * c) + ees__piece_floats(t * m->fc1.n) +
-                           ees__max_size(loader->kernels->linear_scratch_floats(t, m->fc1.n, c),
-                                         loader->kernels->linear_scratch_floats(t, c, f));
-    cost->flops = 2.0 * (double)t * (double)c * (double)(m->fc1.n + f);
+    m->post.op = m->gated ? EES__POST_NONE : d->activation;
+    cost->scratch_floats = ees__block_mlp_floats(m, loader->kernels, t);
+    cost->flops = ees__block_mlp_flops(m, t);
     *self = m;
     return 0;
+}
+
+void ees__block_mlp_rows(const void *self, const struct ees__kernels *kernels, float *rows, size_t n, float *scratch) {
+    static const struct ees__post add = {.op = EES__POST_ADD};
+    const struct mlp *m = self;
+    size_t c = m->fc2.n, width = m->fc1.n;
+    float *normed = ees__cut_piece(&scratch, n * c), *hidden = ees__cut_piece(&scratch, n * width);
+    kernels->layernorm(rows, c, n, c, m->norm.gamma, m->norm.beta, m->eps, normed, c);
+    kernels->linear(&m->fc1, normed, c, n, hidden, width, &m->post, scratch);
+    if (m->gated)
+        kernels->silu_gate(hidden, width, n, m->fc2.k);
+    kernels->linear(&m->fc2, hidden, width, n, rows, c, &add, scratch);
 }
 
 /* One frame. */
@@ -63,19 +88,8 @@ struct frame {
 };
 
 static void run_rows(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
-    static const struct ees__post gelu = {.op = EES__POST_GELU}, add = {.op = EES__POST_ADD},
-                                  store = {.op = EES__POST_NONE};
     const struct frame *f = ctx;
-    const struct mlp *m = f->op;
-    const struct ees__kernels *kernels = f->run->kernels;
-    size_t n = end - first, c = m->fc2.n, width = m->fc1.n;
-    float *state = f->state + first * c, *scratch = lane->scratch;
-    float *rows = ees__cut_piece(&scratch, n * c), *hidden = ees__cut_piece(&scratch, n * width);
-    kernels->layernorm(state, c, n, c, m->norm.gamma, m->norm.beta, m->eps, rows, c);
-    kernels->linear(&m->fc1, rows, c, n, hidden, width, m->gated ? &store : &gelu, scratch);
-    if (m->gated)
-        kernels->silu_gate(hidden, width, n, m->fc2.k);
-    kernels->linear(&m->fc2, hidden, width, n, state, c, &add, scratch);
+    ees__block_mlp_rows(f->op, f->run->kernels, f->state + first * f->op->fc2.n, end - first, lane->scratch);
 }
 
 static void run_mlp(const void *self, const struct ees__run *run) {

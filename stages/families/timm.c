@@ -42,15 +42,12 @@ static void guess_heads(const char *architecture, struct ees__dims *d) {
 }
 
 /* Variants that tensors do not tell: another activation. */
-static int check_activation(const struct ees__json *json, const struct ees__json *args, const char *architecture,
-                            ees_error *err) {
-    const char *name;
+static int read_activation(const struct ees__json *json, const struct ees__json *args, const char *architecture,
+                           struct ees__config *config, ees_error *err) {
     if (strstr(architecture, "quickgelu") || strstr(architecture, "siglip"))
-        return EES_JSON_REFUSE(json, "architecture", ees__json_get(json, "architecture"), err, "a model with erf gelu");
-    EES_TRY(ees__json_text(args, "act_layer", "gelu", &name, err));
-    if (strcmp(name, "gelu") != 0)
-        return EES_JSON_REFUSE(args, "act_layer", ees__json_get(args, "act_layer"), err, "\"gelu\"");
-    return 0;
+        return EES_JSON_REFUSE(json, "architecture", ees__json_get(json, "architecture"), err,
+                               "a model without quick gelu and attention pooling");
+    return ees__config_read_activation(args, "act_layer", config, err);
 }
 
 /* "input_size": [3, height, width]. */
@@ -71,8 +68,8 @@ static int read_sizes(const struct ees__source *source, struct ees__config *conf
     struct ees__json args = child_of(source->json, "model_args"), pretrained = child_of(source->json, "pretrained_cfg");
     const char *architecture;
     EES_TRY(ees__json_text(source->json, "architecture", "", &architecture, err));
-    EES_TRY(check_activation(source->json, &args, architecture, err));
     EES_TRY(ees__config_measure(source, config, err));
+    EES_TRY(read_activation(source->json, &args, architecture, config, err));
     guess_heads(architecture, &config->dims);
     EES_TRY(read_input_size(&pretrained, &config->dims, err));
     EES_TRY(ees__config_read_sizes(&args, &arg_keys, config, err));

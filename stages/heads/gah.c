@@ -2,7 +2,8 @@
 /* LGViT's global aggregation heads, attention_r1 .. attention_r9 (spec 5.4; github falcon-xu/LGViT,
  * models/deit_highway/highway.py): every r-th row and column of the patch grid (the published code subsamples, it does
  * not average), packed qkv without bias, 8 attention heads whatever the backbone has, softmax(Q K^T D^-0.5) V,
- * projection; no LN, no residual. Only the mean of the projection's output is used, so the projection runs once, on the
+ * projection; no LN, no residual. `self_attention` is the same on all patches, with the backbone's number of attention
+ * heads and its qkv bias. Only the mean of the projection's output is used, so the projection runs once, on the
  * mean of what attention gives. */
 #include "stages/heads/gah.h"
 
@@ -55,8 +56,8 @@ static void fill_cost(const struct ees__loader *loader, const struct gah *g, str
     cost->flops = 2.0 * (3.0 * dn * dc * dc + 2.0 * dn * dn * dc + dc * dc + (double)pooled * (double)k);
 }
 
-int ees__gah_open(struct ees__loader *loader, const char *prefix, unsigned ratio, size_t n_heads, void **self,
-                  struct ees__op_cost *cost, ees_error *err) {
+int ees__gah_open(struct ees__loader *loader, const char *prefix, unsigned ratio, size_t n_heads, bool has_bias,
+                  void **self, struct ees__op_cost *cost, ees_error *err) {
     const struct ees__dims *d = loader->dims;
     size_t c = d->n_channels;
     if (c % n_heads)
@@ -66,7 +67,7 @@ int ees__gah_open(struct ees__loader *loader, const char *prefix, unsigned ratio
     struct gah *g = ees__calloc_aligned(1, sizeof *g);
     if (!g)
         return EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
-    int rc = ees__load_linear(loader, prefix, "attn.qkv", EES_SHAPE(3 * c, c), false, &g->qkv, err);
+    int rc = ees__load_linear(loader, prefix, "attn.qkv", EES_SHAPE(3 * c, c), has_bias, &g->qkv, err);
     if (rc == 0)
         rc = ees__load_linear(loader, prefix, "attn.proj", EES_SHAPE(c, c), true, &g->proj, err);
     if (rc == 0)
@@ -87,7 +88,13 @@ int ees__gah_open(struct ees__loader *loader, const char *prefix, unsigned ratio
 
 static int open_attention_r(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
                             struct ees__op_cost *cost, ees_error *err) {
-    return ees__gah_open(loader, prefix, number, LGVIT_HEADS, self, cost, err);
+    return ees__gah_open(loader, prefix, number, LGVIT_HEADS, false, self, cost, err);
+}
+
+static int open_self_attention(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
+                               struct ees__op_cost *cost, ees_error *err) {
+    const struct ees__dims *d = loader->dims;
+    return ees__gah_open(loader, prefix, 1, d->n_heads, d->qkv_bias, self, cost, err);
 }
 
 /* Frames whose rows are multiplied together. All memory but the parts' scratch is shared. */
@@ -166,6 +173,13 @@ const struct ees__op ees__head_attention_r = {
     .name = "attention_r",
     .numbered = true,
     .open = open_attention_r,
+    .run = run_gah,
+    .close = close_gah,
+};
+
+const struct ees__op ees__head_self_attention = {
+    .name = "self_attention",
+    .open = open_self_attention,
     .run = run_gah,
     .close = close_gah,
 };

@@ -60,7 +60,7 @@ static void linear(const struct ees__linear *l, const float *x, size_t ldx, size
                    const struct ees__post *post, float *scratch) {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < l->n; j++)
-            y[i * ldy + j] = post->op == EES__POST_ADD ? y[i * ldy + j] + l->bias[j] : l->bias[j];
+            y[i * ldy + j] = ees__post_adds(post->op) ? y[i * ldy + j] + l->bias[j] : l->bias[j];
     sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_TRANS, (int)m, (int)l->n, (int)l->k, 1.0f, x, (int)ldx, l->packed,
           (int)l->k, 1.0f, y, (int)ldy);
     ees__post_scalar(y, ldy, m, l->n, post);

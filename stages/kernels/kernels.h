@@ -9,6 +9,7 @@
 #ifndef EES_STAGES_KERNELS_H
 #define EES_STAGES_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "eestream/error.h"
@@ -26,7 +27,15 @@ enum ees__post_op {
     EES__POST_GELU,        /* y = gelu(z), erf form */
     EES__POST_GELU_AFFINE, /* y = gelu(z) * scale[n] + shift[n]: BatchNorm after a gelu */
     EES__POST_ADD,         /* y = y + z: residual */
+    EES__POST_GELU_TANH,   /* y = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), x = z */
+    EES__POST_RELU,        /* y = max(z, 0), a NaN stays one */
+    EES__POST_SILU,        /* y = z / (1 + exp(-z)) */
+    EES__POST_ADD_GELU,    /* y = gelu(y + z): the last of several products that make a sum */
+    EES__N_POST_OPS,
 };
+
+/* y is read, too. */
+static inline bool ees__post_adds(enum ees__post_op op) { return op == EES__POST_ADD || op == EES__POST_ADD_GELU; }
 
 struct ees__post {
     enum ees__post_op op;

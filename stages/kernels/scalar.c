@@ -13,15 +13,34 @@ float ees__gelu_scalar(float x) {
     return (float)(0.5 * x * erfc(-(double)x * M_SQRT1_2));
 }
 
+/* x / (1 + exp(-z)) = x sigmoid(z), in double; where the exponential overflows, the limit 0. */
+static double gate(double x, double z) { return z < -700 ? -0.0 : x / (1.0 + exp(-z)); }
+
+/* (1 + tanh u) / 2 = sigmoid(2 u), which does not cancel in the lower tail (spec 0) */
+static float gelu_tanh(float x) {
+    const double two_sqrt_2_pi = 1.5957691216057307117597842397375;
+    double wide = x;
+    return (float)gate(wide, two_sqrt_2_pi * (wide + 0.044715 * wide * wide * wide));
+}
+
 static float apply_post(float z, float y, size_t j, const struct ees__post *post) {
     switch (post->op) {
     case EES__POST_GELU:
         return ees__gelu_scalar(z);
+    case EES__POST_GELU_TANH:
+        return gelu_tanh(z);
+    case EES__POST_RELU:
+        return z < 0.0f ? 0.0f : z;
+    case EES__POST_SILU:
+        return (float)gate(z, z);
+    case EES__POST_ADD_GELU:
+        return ees__gelu_scalar(y + z);
     case EES__POST_GELU_AFFINE:
         return ees__gelu_scalar(z) * post->scale[j] + post->shift[j];
     case EES__POST_ADD:
         return y + z;
     case EES__POST_NONE:
+    case EES__N_POST_OPS:
         break;
     }
     return z;
@@ -126,13 +145,11 @@ void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c,
                 *y++ = ees__gelu_scalar((float)(convolve3x3(x, h, w, c, weight, row, column, j) + bias[j]));
 }
 
-/* silu(a) b with silu(a) = a / (1 + exp(-a)) (spec 1.3); -inf gives -0 as its limit is */
+/* silu(a) b with silu(a) = a / (1 + exp(-a)) (spec 1.3) */
 void ees__silu_gate_scalar(float *x, size_t ldx, size_t rows, size_t c) {
     for (size_t i = 0; i < rows; i++, x += ldx)
-        for (size_t j = 0; j < c; j++) {
-            double a = x[j];
-            x[j] = (float)((a == -INFINITY ? -0.0 : a / (1.0 + exp(-a))) * x[c + j]);
-        }
+        for (size_t j = 0; j < c; j++)
+            x[j] = (float)(gate(x[j], x[j]) * x[c + j]);
 }
 
 void ees__column_mean_scalar(const float *x, size_t ldx, size_t rows, size_t c, float *y) {
@@ -145,7 +162,7 @@ void ees__column_mean_scalar(const float *x, size_t ldx, size_t rows, size_t c, 
 }
 
 void ees__post_scalar(float *y, size_t ldy, size_t m, size_t n, const struct ees__post *post) {
-    if (post->op != EES__POST_GELU && post->op != EES__POST_GELU_AFFINE)
+    if (post->op == EES__POST_NONE || post->op == EES__POST_ADD)
         return;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++)

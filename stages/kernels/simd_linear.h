@@ -22,8 +22,8 @@ struct panel_step {
     const float *b, *bias;
     size_t k;
     bool accumulate;            /* add to y */
-    bool activate;              /* then gelu and, unless NULL, scale and shift */
-    const float *scale, *shift;
+    enum ees__post_op post;     /* then this, but for additions */
+    const float *scale, *shift; /* EES__POST_GELU_AFFINE */
     uintptr_t prefetch;         /* what to bring closer meanwhile: an address, never read through */
 };
 
@@ -67,10 +67,10 @@ INLINE void multiply_tile(const int rows, const struct panel_step *step, const f
     }
 }
 
-#define DEFINE_TILE(rows)                                                                                      \
-    static void multiply_tile_##rows(const struct panel_step *step, const float *a, size_t lda, float *y,      \
-                                     size_t ldy) {                                                             \
-        multiply_tile(rows, step, a, lda, y, ldy);                                                             \
+#define DEFINE_TILE(rows)                                                                                              \
+    static void multiply_tile_##rows(const struct panel_step *step, const float *a, size_t lda, float *y,              \
+                                     size_t ldy) {                                                                     \
+        multiply_tile(rows, step, a, lda, y, ldy);                                                                     \
     }
 TILE_LIST(DEFINE_TILE)
 
@@ -101,20 +101,52 @@ static void linear_pack(const float *w, size_t n, size_t k, float *packed) { pac
 
 static size_t linear_scratch_floats(size_t m, size_t n, size_t k) { return 0; }
 
-/* gelu and its affine on a finished tile, still in the first cache. */
-static void activate_tile(float *y, size_t ldy, size_t rows, const float *scale, const float *shift) {
+/* What follows on a finished tile, still in the first cache. `post` is a constant in each instance. */
+INLINE void activate_rows(const enum ees__post_op post, float *y, size_t ldy, size_t rows, const float *scale,
+                          const float *shift) {
     for (size_t i = 0; i < rows; i++)
         for (int j = 0; j < TILE_VECTORS; j++) {
-            vf z = gelu(load(y + i * ldy + j * VL));
-            store(y + i * ldy + j * VL, scale ? z * load(scale + j * VL) + load(shift + j * VL) : z);
+            vf z = load(y + i * ldy + j * VL);
+            z = post == EES__POST_RELU        ? relu(z)
+                : post == EES__POST_SILU      ? silu(z)
+                : post == EES__POST_GELU_TANH ? gelu_tanh(z)
+                                              : gelu(z);
+            if (post == EES__POST_GELU_AFFINE)
+                z = z * load(scale + j * VL) + load(shift + j * VL);
+            store(y + i * ldy + j * VL, z);
         }
+}
+
+static void activate_tile(enum ees__post_op post, float *y, size_t ldy, size_t rows, const float *scale,
+                          const float *shift) {
+    switch (post) {
+    case EES__POST_GELU:
+    case EES__POST_ADD_GELU:
+        activate_rows(EES__POST_GELU, y, ldy, rows, NULL, NULL);
+        break;
+    case EES__POST_GELU_AFFINE:
+        activate_rows(EES__POST_GELU_AFFINE, y, ldy, rows, scale, shift);
+        break;
+    case EES__POST_GELU_TANH:
+        activate_rows(EES__POST_GELU_TANH, y, ldy, rows, NULL, NULL);
+        break;
+    case EES__POST_RELU:
+        activate_rows(EES__POST_RELU, y, ldy, rows, NULL, NULL);
+        break;
+    case EES__POST_SILU:
+        activate_rows(EES__POST_SILU, y, ldy, rows, NULL, NULL);
+        break;
+    case EES__POST_NONE:
+    case EES__POST_ADD:
+    case EES__N_POST_OPS:
+        break;
+    }
 }
 
 static void multiply_rows(const struct panel_step *step, const float *a, size_t lda, size_t rows, float *y,
                           size_t ldy) {
     tiles[rows](step, a, lda, y, ldy);
-    if (step->activate)
-        activate_tile(y, ldy, rows, step->scale, step->shift);
+    activate_tile(step->post, y, ldy, rows, step->scale, step->shift);
 }
 
 /* The same where only the first `columns` of the panel exist in y, scale and shift. */
@@ -173,8 +205,9 @@ static void multiply_row(const struct panel_step *step, size_t panel_floats, con
         vf z = sum[j] + load(step->bias + j * VL);
         store(y + j * VL, step->accumulate ? load(y + j * VL) + z : z);
     }
-    for (int j = 0; step->activate && j < ROW_PANELS * TILE_COLUMNS; j += TILE_COLUMNS)
-        activate_tile(y + j, 0, 1, step->scale ? step->scale + j : NULL, step->shift ? step->shift + j : NULL);
+    for (int j = 0; j < ROW_PANELS * TILE_COLUMNS; j += TILE_COLUMNS)
+        activate_tile(step->post, y + j, 0, 1, step->scale ? step->scale + j : NULL,
+                      step->shift ? step->shift + j : NULL);
 }
 
 /* The panel of columns n, n + 1, ... and its block of k from `k`. */
@@ -211,8 +244,8 @@ static void linear_rows(const struct ees__linear *l, const float *x, size_t ldx,
         bool last = l->k - k <= block;
         struct panel_step step = {
             .k = last ? l->k - k : block,
-            .accumulate = k > 0 || post->op == EES__POST_ADD,
-            .activate = last && (post->op == EES__POST_GELU || post->op == EES__POST_GELU_AFFINE),
+            .accumulate = k > 0 || ees__post_adds(post->op),
+            .post = last ? post->op : EES__POST_NONE,
         };
         multiply_block(&step, l, post, k, x, ldx, m, y, ldy);
     }

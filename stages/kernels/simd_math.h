@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* exp, gelu and silu on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c, check_attention.c. */
+/* exp and the activations on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c,
+ * check_attention.c. */
 #ifndef EES_STAGES_KERNELS_SIMD_MATH_H
 #define EES_STAGES_KERNELS_SIMD_MATH_H
 
@@ -50,12 +51,28 @@ INLINE vf gelu(vf x) {
     return vector_max((vf){0}, x) - (t * (g * power.rest + g)) * power.scale;
 }
 
-/* silu(x) = x / (1 + exp(-x)). With e = exp(-|x|), which is never above 1: x / (1 + e) for x >= 0, x e / (1 + e) below.
- * Within 4 ulp, but 0 in the lower tail once e is below 2^-126. */
-INLINE vf silu(vf x) {
-    vf t = vector_min(splat(89.0f), (vf)((vu)x & 0x7fffffffu));
-    vf e = exp_nonpositive(-t), quotient = 1.0f / (1.0f + e);
+INLINE vf absolute(vf x) { return (vf)((vu)x & 0x7fffffffu); }
+
+/* x / (1 + exp(-z)), z of the sign of x, given t = |x| and |z|. With e = exp(-|z|), which is never above 1:
+ * x / (1 + e) for x >= 0, x e / (1 + e) below. t may be cut off where e is 0, so that -inf gives 0 and not inf * 0. */
+INLINE vf gate(vf x, vf t, vf abs_z) {
+    vf e = exp_nonpositive(-abs_z), quotient = 1.0f / (1.0f + e);
     return vector_max((vf){0}, x) * quotient - (vf)((vu)(t * (e * quotient)) & (vu)(x < (vf){0}));
 }
+
+/* silu(x) = x / (1 + exp(-x)), within 4 ulp, but 0 in the lower tail once e is below 2^-126. */
+INLINE vf silu(vf x) {
+    vf t = vector_min(splat(89.0f), absolute(x));
+    return gate(x, t, t);
+}
+
+/* x / 2 (1 + tanh u) = x / (1 + exp(-z)), z = 2 u = sqrt(8 / pi) (x + 0.044715 x^3). Within 5 ulp for x >= 0; below, an
+ * error of z is one of the exponent: within 5 + 2 |z| ulp, and 0 once exp(z) is below 2^-126. */
+INLINE vf gelu_tanh(vf x) {
+    vf t = vector_min(splat(14.0f), absolute(x));
+    return gate(x, t, t * (t * t * 0x1.2444f2p-4f + 0x1.988454p+0f));
+}
+
+INLINE vf relu(vf x) { return vector_max((vf){0}, x); }
 
 #endif

@@ -106,10 +106,10 @@ void walked_fini(struct walked *walked) {
 
 /* ---- a tiny model --------------------------------------------------------------------------------------- */
 
-/* Append a canonical tensor under the family's names, with seeded values. */
-static void add(struct tiny *tiny, const struct ees__family *family, const char *canonical, size_t rank, size_t d0,
-                size_t d1, size_t d2, size_t d3) {
-    const struct ees__tensor_shape shape = {(unsigned)rank, {d0, d1, d2, d3}};
+void tiny_add_canonical(struct tiny *tiny, const char *family_name, unsigned alternative, const char *canonical,
+                        unsigned rank, const size_t dims[4]) {
+    const struct ees__family *family = ees__family_by_name(family_name);
+    const struct ees__tensor_shape shape = {rank, {dims[0], dims[1], dims[2], dims[3]}};
     struct ees__weights *random;
     struct ees__buffer values = {0};
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
@@ -117,17 +117,25 @@ static void add(struct tiny *tiny, const struct ees__family *family, const char 
     assert_int_equal(ees__weights_open_random(7, &random, NULL), 0);
     assert_int_equal(random->read(random, canonical, &shape, &values, NULL), 0);
     random->close(random);
-    unsigned n_parts = ees__names_expand(&names, canonical, 0, parts);
+    unsigned n_parts = ees__names_expand(&names, canonical, alternative, parts);
+    assert_true(n_parts > 0 && tiny->n_tensors + n_parts <= sizeof tiny->tensors / sizeof *tiny->tensors);
     size_t n_part = ees__tensor_elements(&shape) / n_parts;
     for (unsigned i = 0; i < n_parts; i++) {
         struct tensor *t = &tiny->tensors[tiny->n_tensors++];
-        *t = (struct tensor){.dtype = "F32", .rank = shape.rank, .shape = {d0 / n_parts, d1, d2, d3}};
+        *t = (struct tensor){
+            .dtype = "F32", .rank = shape.rank, .shape = {dims[0] / n_parts, dims[1], dims[2], dims[3]}};
         snprintf(t->name, sizeof t->name, "%.127s", parts[i]);
         t->data = malloc(n_part * sizeof(float));
         assert_non_null(t->data);
         memcpy(t->data, values.data + i * n_part, n_part * sizeof(float));
     }
     ees__free(values.data);
+}
+
+/* The same in the first spelling. */
+static void add(struct tiny *tiny, const struct ees__family *family, const char *canonical, size_t rank, size_t d0,
+                size_t d1, size_t d2, size_t d3) {
+    tiny_add_canonical(tiny, family->name, 0, canonical, (unsigned)rank, (const size_t[]){d0, d1, d2, d3});
 }
 
 static void add_pair(struct tiny *tiny, const struct ees__family *family, const char *base, size_t rank, size_t d0,

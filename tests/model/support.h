@@ -51,6 +51,9 @@ struct form {
 /* Two blocks, C 16, MLP 24 wide, 3 classes. */
 void tiny_init_form(struct tiny *tiny, const struct form *form);
 void tiny_rename(struct tiny *tiny, const char *from, const char *to); /* the start of names */
+/* Append a tensor by its canonical name, in spelling `alternative` (0: the first) of the family's, values by that name. */
+void tiny_add_canonical(struct tiny *tiny, const char *family, unsigned alternative, const char *canonical,
+                        unsigned rank, const size_t shape[4]);
 struct tensor *tiny_add(struct tiny *tiny, const char *name, unsigned rank, size_t d0, size_t d1, size_t d2);
 
 void tiny_fini(struct tiny *tiny);

@@ -30,6 +30,15 @@ static const char gated_keys[] =
     "{\"after_block\":5,\"head\":\"attention_r2\"},{\"after_block\":6,\"head\":\"attention_r2\"},"
     "{\"after_block\":7,\"head\":\"attention_r3\"},{\"after_block\":8,\"head\":\"attention_r3\"}]},";
 
+/* Eight exits of the other kinds. */
+#define EXIT(block, head) "{\"after_block\":" #block ",\"head\":\"" head "\"}"
+#define EXITS(a, b, c, d, e, f, g, h)                                                                                  \
+    "\"early_exits\":{\"policy\":{\"thresholds\":0.5},\"exits\":[" EXIT(1, a) "," EXIT(2, b) "," EXIT(3, c) "," EXIT(  \
+        4, d) "," EXIT(5, e) "," EXIT(6, f) "," EXIT(7, g) "," EXIT(8, h) "]},"
+#define SOME_EXITS EXITS("linear", "vit", "self_attention", "conv_normal", "dummy_mlp", "mlp", "mlp_ee", "vit_ee")
+#define MORE_EXITS                                                                                                     \
+    EXITS("cnn_ignore_ee", "cnn_add_ee", "cnn_project_ee", "mixer_ee", "resmlp_ee", "vit", "conv_normal", "linear")
+
 struct shape {
     const char *image_size;
     unsigned n_channels, n_heads, mlp_width;
@@ -45,10 +54,16 @@ static const struct shape shapes[] = {
     {"[24,40]", 24, 3, 53, "lgvit-deit", "\"backbone\":\"DeiT\"," LGVIT_EXITS, 0},
     {"[24,40]", 21, 7, 33, "hf-deit-distilled", "", 0},
     {"40", 24, 3, 0, "hf-dinov2-with-registers", gated_keys, 56},
+    {"[72,104]", 40, 5, 101, "hf-vit", SOME_EXITS "\"hidden_act\":\"gelu_new\",", 0},
+    {"[72,104]", 40, 5, 101, "hf-vit", MORE_EXITS, 0},
+    {"[24,40]", 21, 7, 33, "hf-deit-distilled", SOME_EXITS, 0},
+    {"[24,40]", 21, 7, 33, "hf-deit-distilled", MORE_EXITS "\"hidden_act\":\"relu\",", 0},
+    {"40", 24, 3, 0, "hf-dinov2-with-registers", "\"use_swiglu_ffn\":true,\"num_register_tokens\":3," SOME_EXITS, 56},
+    {"40", 24, 3, 0, "hf-dinov2-with-registers", MORE_EXITS, 0},
 };
 
 static ees_model *open_shape(const struct shape *s, const char *kernels) {
-    char text[1024];
+    char text[2048];
     struct ees__json config = {0};
     struct ees__source source = {.family = ees__family_by_name(s->family), .json = &config};
     struct ees__weights *weights;

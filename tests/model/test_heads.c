@@ -75,7 +75,7 @@ static int open_head(enum kind kind, struct ees__loader *loader, void **self, st
     case CONV2_1:
         return ees__head_conv2_1.open(loader, "h", 0, self, cost, NULL);
     default:
-        return ees__gah_open(loader, "h", 2, 2, self, cost, NULL);
+        return ees__gah_open(loader, "h", 2, 2, false, self, cost, NULL);
     }
 }
 
