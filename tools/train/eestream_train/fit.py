@@ -137,7 +137,7 @@ def load_matching(network: Network, tensors: dict[str, Tensor]) -> None:
     shape, own = network.shape, network.state_dict()
     found = dict(tensors)
     found["embed.pos"] = resample_positions(found["embed.pos"].float(), shape.n_special,
-                                            shape.grid, antialias=True)
+                                            (shape.grid, shape.grid), antialias=True)
     fits = {k: v.to(own[k].dtype) for k, v in found.items()
             if k in own and own[k].shape == v.shape}
     fresh = [k for k in own if k not in fits and not k.startswith(("exit.", "head."))]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Exit heads. A head maps a block's raw output [B, T, C] to (features [B, n, C], logits [B, K]);
-tensor names are the canonical ones behind `exit.K.`.
+"""Exit heads, after docs/heads.md: a head maps a block's raw output [B, T, C] to (features [B, n, C],
+logits [B, K]), features None where it makes none before pooling; tensor names are the canonical ones
+behind `exit.K.`.
 
 LGViT's heads classify W (mean of the features + class token); with a distillation token the mean of
 two such classifiers. Source: Xu et al. 2023 and the code published with it.
@@ -11,7 +12,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .parts import Attention, Classifier
+from . import branches
+from .parts import Attention, Block, Classifier, on_grid
 
 GAH_HEADS = 8  # attention heads of a global aggregation head, whatever the backbone has
 
@@ -31,12 +33,6 @@ class PooledHead(nn.Module):
 
     def features(self, patches: Tensor) -> Tensor:
         raise NotImplementedError
-
-
-def on_grid(patches: Tensor) -> Tensor:
-    """[B, N, C] to [B, C, g, g]."""
-    grid = round(patches.shape[1] ** 0.5)
-    return patches.transpose(1, 2).unflatten(2, (grid, grid))
 
 
 def pointwise(convolution: nn.Conv2d, patches: Tensor) -> Tensor:
@@ -85,10 +81,82 @@ class GlobalAggregation(PooledHead):
         return self.attn(kept.flatten(1, 2))
 
 
+class PlainConvolution(PooledHead):
+    """conv_normal: Y = BN(gelu(conv 3x3)), no residual."""
+
+    def __init__(self, shape) -> None:
+        super().__init__(shape)
+        size = shape.hidden_size
+        self.conv, self.bn1 = nn.Conv2d(size, size, 3, padding=1), nn.BatchNorm2d(size)
+
+    def features(self, patches: Tensor) -> Tensor:
+        return self.bn1(F.gelu(self.conv(on_grid(patches)))).flatten(2).transpose(1, 2)
+
+
+class SelfAttention(PooledHead):
+    """self_attention: the backbone's attention on all patches; no LN, no residual."""
+
+    def __init__(self, shape) -> None:
+        super().__init__(shape)
+        self.attn = Attention(shape.hidden_size, shape.n_heads)
+
+    def features(self, patches: Tensor) -> Tensor:
+        return self.attn(patches)
+
+
+class DummyMlp(PooledHead):
+    """dummy_mlp, EEVIT's test vehicle: C -> 10, ReLU, 10 -> C a patch."""
+
+    def __init__(self, shape, width: int = 10) -> None:
+        super().__init__(shape)
+        self.fc1 = nn.Linear(shape.hidden_size, width)
+        self.fc2 = nn.Linear(width, shape.hidden_size)
+
+    def features(self, patches: Tensor) -> Tensor:
+        return self.fc2(F.relu(self.fc1(patches)))
+
+
+class Linear(nn.Module):
+    """linear: tanh of a dense layer on the class token; with a distillation token both tokens
+    behind a norm of their own."""
+
+    def __init__(self, shape) -> None:
+        super().__init__()
+        size, self.has_dist = shape.hidden_size, shape.n_special == 2
+        if self.has_dist:
+            self.norm = nn.LayerNorm(size, eps=shape.norm_eps)
+        else:
+            self.pool = nn.Linear(size, size)
+        self.head = Classifier(size, shape.n_classes, self.has_dist)
+
+    def forward(self, x: Tensor) -> tuple[None, Tensor]:
+        if self.has_dist:
+            x = self.norm(x[:, :2])
+            return None, self.head(x[:, 0], x[:, 1])
+        return None, self.head(self.pool(x[:, 0]).tanh())
+
+
+class BlockThenLinear(Linear):
+    """vit: one more block on all tokens, then the linear head."""
+
+    def __init__(self, shape) -> None:
+        super().__init__(shape)
+        self.blk = Block(shape.hidden_size, shape.n_heads, shape.mlp_size, shape.norm_eps)
+
+    def forward(self, x: Tensor) -> tuple[None, Tensor]:
+        return super().forward(self.blk(x))
+
+
 _KINDS = {
     "conv1_1": lambda shape: LocalPerception(shape, depthwise=True),
     "conv2_1": lambda shape: LocalPerception(shape, depthwise=False),
     **{f"attention_r{r}": lambda shape, r=r: GlobalAggregation(shape, r) for r in range(1, 10)},
+    "conv_normal": PlainConvolution,
+    "self_attention": SelfAttention,
+    "dummy_mlp": DummyMlp,
+    "linear": Linear,
+    "vit": BlockThenLinear,
+    **branches.KINDS,
 }
 NAMES = tuple(_KINDS)
 

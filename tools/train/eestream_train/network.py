@@ -119,7 +119,7 @@ class Network(nn.Module):
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         patches = self.embed.patch(pixels)
-        grid = patches.shape[-1]
+        grid = tuple(patches.shape[2:])
         special = [self.embed.cls, self.embed.dist] if self.shape.n_special == 2 else [
             self.embed.cls]
         special = [token.expand(len(pixels), -1, -1) for token in special]
@@ -134,14 +134,15 @@ class Network(nn.Module):
         return self.head(torch.cat([x[:, 0], x[:, 1:].mean(dim=1)], dim=1))
 
 
-def resample_positions(table: Tensor, n_special: int, grid: int, antialias: bool = False) -> Tensor:
-    """A position table [1, T, C] for another grid: the special tokens' rows are kept, the patches'
-    are resampled bicubically, as transformers does for ViT and DINOv2."""
+def resample_positions(table: Tensor, n_special: int, grid: tuple[int, int],
+                       antialias: bool = False) -> Tensor:
+    """A square position table [1, T, C] for another grid (rows, columns): the special tokens' rows
+    are kept, the patches' are resampled bicubically, as transformers does for ViT and DINOv2."""
     old = round((table.shape[1] - n_special) ** 0.5)
-    if old == grid:
+    if grid == (old, old):
         return table
     image = table[:, n_special:].transpose(1, 2).unflatten(2, (old, old))
-    image = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=False,
+    image = F.interpolate(image, size=grid, mode="bicubic", align_corners=False,
                           antialias=antialias)
     return torch.cat([table[:, :n_special], image.flatten(2).transpose(1, 2)], dim=1)
 

@@ -77,3 +77,21 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor, second: Tensor | None = None) -> Tensor:
         return self.cls(x) if self.dist is None else (self.cls(x) + self.dist(second)) / 2
+
+
+def on_grid(patches: Tensor) -> Tensor:
+    """[B, N, C] to [B, C, g, g]."""
+    grid = round(patches.shape[1] ** 0.5)
+    return patches.transpose(1, 2).unflatten(2, (grid, grid))
+
+
+class Mlp(nn.ModuleList):
+    """Linear layers with gelu between them, none behind the last."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in list(self)[:-1]:
+            x = F.gelu(layer(x))
+        return self[-1](x)
