@@ -22,7 +22,8 @@ from torch import Tensor
 
 from . import losses, recipe as recipes, schedule, views
 from .network import Network, Outputs, resample_positions
-from .recipe import Phase, Recipe
+from .phase import Phase
+from .recipe import Recipe
 from .sets import Pictures
 
 CHECKPOINT_SECONDS = 300.0
@@ -34,14 +35,16 @@ class Run:
     """A network in training and all that a checkpoint holds of it."""
 
     def __init__(self, recipe: Recipe, directory: Path, start: dict[str, Tensor] | None = None,
-                 teacher: Network | None = None) -> None:
+                 teacher: Network | None = None, device: str = "cpu") -> None:
         """`start`: canonical tensors to begin with, where there is no checkpoint yet."""
-        self.recipe, self.directory, self.teacher = recipe, directory, teacher
+        self.recipe, self.directory, self.device = recipe, directory, torch.device(device)
+        self.teacher = teacher.to(device).requires_grad_(False) if teacher else None
         self.step, self.seconds = 0, 0.0
         torch.manual_seed(recipe.seed)
         self.network = Network(recipe.shape)
         if start:
             load_matching(self.network, start)
+        self.network.to(device)
         self.average = schedule.Average(self.network, recipe.ema)
         self.optimizer = torch.optim.AdamW(
             schedule.parameter_groups(self.network, recipe.lr, recipe.head_lr, recipe.layer_decay,
@@ -62,7 +65,7 @@ class Run:
         return self.directory / "log.jsonl"
 
     def _resume(self) -> None:
-        saved = torch.load(self.path, weights_only=True)
+        saved = torch.load(self.path, weights_only=True, map_location=self.device)
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.network.load_state_dict(saved["network"])
         self.average.state = saved["average"]
@@ -71,6 +74,9 @@ class Run:
         kept = [line for line in lines if json.loads(line)["step"] <= self.step]
         self.log_path.write_text("".join(line + "\n" for line in kept))
 
+    def autocast(self):
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.bf16)
+
     def save(self) -> None:
         """Write the checkpoint beside the old one, then rename: a kill leaves one of both whole."""
         temporary = self.path.with_suffix(".tmp")
@@ -78,6 +84,13 @@ class Run:
                     "network": self.network.state_dict(), "average": self.average.state,
                     "optimizer": self.optimizer.state_dict()}, temporary)
         os.replace(temporary, self.path)
+
+    def averaged(self) -> Network:
+        """The moving average as a network: what is evaluated and exported."""
+        with torch.random.fork_rng():
+            network = Network(self.recipe.shape).to(self.device)
+        network.load_state_dict(self.average.state)
+        return network.eval()
 
     def log(self, **values) -> None:
         line = {"time": round(time.time(), 1), "seconds": round(self.seconds, 1),
@@ -91,8 +104,9 @@ class Run:
         """One optimiser step with rates `lr` times their peaks; `step` counts in the phase."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["peak"]
+        pixels, target = pixels.to(self.device), target.to(self.device)
         self.network.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bf16):
+        with self.autocast():
             out = forward(self.network, phase, pixels)
             taught = self._teach(phase, pixels)
         loss = objective(self.network, phase, out, target, step, taught)
@@ -178,31 +192,33 @@ def objective(network: Network, phase: Phase, out: Outputs, target: Tensor, step
 
 def set_trainable(network: Network, phase: Phase) -> None:
     """Freeze what the phase leaves alone."""
-    shape = network.shape
-    network.requires_grad_(phase.train == "all")
-    if phase.train == "heads":
-        network.exit.requires_grad_(True)
-    elif phase.train == "backbone":
-        network.requires_grad_(True)
+    network.requires_grad_(phase.train in ("all", "backbone"))
+    if phase.train == "backbone":
         network.exit.requires_grad_(False)
+    elif phase.train == "heads":
+        network.exit.requires_grad_(True)
     elif phase.train == "branch":
-        before = shape.exits[phase.exit - 1][0] if phase.exit else 0
-        network.exit[phase.exit].requires_grad_(True)
-        network.blk[before:shape.exits[phase.exit][0]].requires_grad_(True)
-        network.embed.requires_grad_(phase.exit == 0)
+        for part in _branch(network, phase.exit):
+            part.requires_grad_(True)
+
+
+def _branch(network: Network, k: int) -> list[torch.nn.Module]:
+    """Exit k and the blocks since the exit before it; behind the last exit the final classifier."""
+    ends = [0, *network.shape.exit_blocks, network.shape.n_layers]
+    parts = [*network.blk[ends[k]:ends[k + 1]]]
+    if k == 0:
+        parts.append(network.embed)
+    return parts + ([network.exit[k]] if k < len(network.exit) else [network.norm, network.head])
 
 
 @torch.no_grad()
-def predict(network: Network, pictures: Pictures, size: int, batch: int = 125,
-            bf16: bool = False) -> np.ndarray:
+def predict(network: Network, pictures: Pictures, size: int, batch: int = 125) -> np.ndarray:
     """All logits in fp32, [E + 1, count, K]: every exit, then the final classifier."""
     network.eval()
-    parts = []
+    device, parts = network.norm.weight.device, []
     for start in range(0, len(pictures), batch):
-        pixels = views.plain(pictures.images[start:start + batch], size)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            out = network(pixels)
-        parts.append(torch.stack([*out.exit_logits, out.logits]).float())
+        out = network(views.plain(pictures.images[start:start + batch], size).to(device))
+        parts.append(torch.stack([*out.exit_logits, out.logits]).float().cpu())
     return torch.cat(parts, dim=1).numpy()
 
 
@@ -276,9 +292,8 @@ class Loop:
     def _evaluate(self, size: int, whole: bool) -> dict:
         """Accuracy of the averaged weights by exit, the final classifier's last."""
         dev = self.dev if whole else self.dev.take(self.run.recipe.eval_count)
-        network = Network(self.run.recipe.shape)
-        network.load_state_dict(self.run.average.state)
-        logits = predict(network, dev, size, bf16=self.run.recipe.bf16)
+        with self.run.autocast():
+            logits = predict(self.run.averaged(), dev, size)
         hits = (logits.argmax(axis=2) == dev.labels).mean(axis=1)
         return {"pictures": len(dev), "accuracy": [round(float(a), 4) for a in hits]}
 

@@ -59,6 +59,10 @@ class Shape:
     def exit_blocks(self) -> tuple[int, ...]:
         return tuple(block for block, _ in self.exits)
 
+    @property
+    def head_types(self) -> tuple[str, ...]:
+        return tuple(head for _, head in self.exits)
+
 
 @dataclass
 class Outputs:

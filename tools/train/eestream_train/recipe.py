@@ -1,50 +1,21 @@
 # SPDX-License-Identifier: MIT
 """A training run as a TOML file: the model, the optimiser, and the phases one after the other.
 
-Every strategy is a list of phases (`strategies` writes the usual ones), so that resuming, logging
-and exporting know phases only. Keys are the fields below; an unknown one is an error.
+A recipe lists its `[[phase]]`s, or names a `strategy` and its `[budget]` (a phase without objective
+and train), which `strategies` turns into phases: resuming, logging and exporting know phases only.
+Keys are the fields of the classes below; an unknown one is an error.
 """
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
+from . import strategies
 from .network import Shape
+from .phase import OBJECTIVES, PARTS, Phase
 from .views import Augmentation
-
-OBJECTIVES = ("final", "joint", "alternating", "exit", "heads")
-PARTS = ("all", "backbone", "heads", "branch")
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One stretch of training.
-
-    objective: `final` the final classifier alone; `joint` one weighted sum over all exits;
-    `alternating` even steps final, odd steps joint; `exit` exit number `exit` alone, blocks behind
-    it don't run; `heads` LGViT's second stage, teacher the final logits.
-    train: `all`; `backbone` with the final classifier; `heads` the exits; `branch` exit `exit` and
-    the blocks since the exit before it."""
-
-    objective: str = "joint"
-    train: str = "all"
-    epochs: float = 1.0
-    steps: int | None = None  # instead of epochs
-    size: int | None = None  # input side, None: the model's
-    lr: tuple[float, float] = (1.0, 0.01)  # of the peak rates, at the start and at the end
-    warmup: int = 0  # steps of linear rise
-    exit: int = 0
-    weights: str | tuple[float, ...] = "depth"  # or "uniform"; or one a exit and one for the end
-    distil: float = 0.0  # share of an exit's loss that comes from the final logits
-    teach: float = 0.0  # share of the final loss that comes from the teacher model
-    alpha: float = 0.3  # objective heads: of KD, of hete, of homo
-    eta: float = 0.01
-    omega: float = 0.01
-    smoothing: float = 0.0
-    augment: Augmentation = field(default_factory=Augmentation)
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -105,6 +76,11 @@ def parse(text: str, n_classes: int) -> Recipe:
     values = tomllib.loads(text)
     shape = _make(Shape, {"n_classes": n_classes, **values.pop("model", {})}, "model")
     phases = tuple(_phase(v, f"phase {i + 1}") for i, v in enumerate(values.pop("phase", [])))
+    strategy, budget = values.pop("strategy", None), values.pop("budget", {})
+    if (strategy is None) == (not phases):
+        raise ValueError("expected either [[phase]]s, or a strategy and its [budget]")
+    if strategy is not None:
+        phases = strategies.phases(strategy, _phase(budget, "budget"), shape)
     return _make(Recipe, {**values, "shape": shape, "phases": phases}, "recipe")
 
 
@@ -115,9 +91,13 @@ def read(path: Path, n_classes: int) -> Recipe:
         raise ValueError(f"{path}: {error}") from error
 
 
-def with_phases(recipe: Recipe, phases: tuple[Phase, ...]) -> Recipe:
-    return replace(recipe, phases=phases)
-
-
 def as_json(recipe: Recipe) -> dict:
     return asdict(recipe)
+
+
+def from_json(values: dict) -> Recipe:
+    """What as_json() wrote, read back from a file."""
+    values = dict(values)
+    shape = _make(Shape, values.pop("shape"), "shape")
+    phases = tuple(_phase(v, f"phase {i + 1}") for i, v in enumerate(values.pop("phases")))
+    return _make(Recipe, {**values, "shape": shape, "phases": phases}, "recipe")
