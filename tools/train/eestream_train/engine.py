@@ -33,9 +33,14 @@ def _run(*arguments) -> str:
     return done.stdout
 
 
+def inspect(folder: Path, *options: str) -> dict:
+    """What the engine tells about a model folder."""
+    return json.loads(_run("inspect", folder, "--format", "json", *options))
+
+
 def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     """A model folder of any framework: the sizes of a Shape, and the tensors by canonical name."""
-    told = json.loads(_run("inspect", folder, "--tensors", "--format", "json"))
+    told = inspect(folder, "--tensors")
     file = load_file(Path(folder) / "model.safetensors")
     tensors = {t["name"]: torch.cat([file[part] for part in t["parts"]]).float()
                for t in told["tensors"]}

@@ -65,14 +65,14 @@ class Run:
         return self.directory / "log.jsonl"
 
     def _resume(self) -> None:
+        """Go on from the checkpoint; the log forgets what came after it."""
         saved = torch.load(self.path, weights_only=True, map_location=self.device)
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.network.load_state_dict(saved["network"])
         self.average.state = saved["average"]
         self.optimizer.load_state_dict(saved["optimizer"])
-        lines = self.log_path.read_text().splitlines() if self.log_path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-        self.log_path.write_text("".join(line + "\n" for line in kept))
+        kept = [line for line in read_log(self.log_path) if line["step"] <= self.step]
+        self.log_path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def autocast(self):
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.bf16)
@@ -126,6 +126,12 @@ class Run:
         if self.teacher is None:
             raise ValueError("a phase has 'teach' above 0, but the recipe names no teacher")
         return self.teacher(at_size(pixels, self.teacher.shape.image_size), exits=()).logits
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a run's log; one that a kill cut off is left out."""
+    lines = path.read_text().split("\n") if path.exists() else [""]
+    return [json.loads(line) for line in lines[:-1]]
 
 
 def at_size(pixels: Tensor, size: int) -> Tensor:

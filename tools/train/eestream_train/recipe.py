@@ -72,16 +72,23 @@ def _phase(values: dict, where: str) -> Phase:
     return phase
 
 
-def parse(text: str, n_classes: int) -> Recipe:
-    values = tomllib.loads(text)
+def parse(text: str, n_classes: int, extra: tuple[str, ...] = ()) -> Recipe:
+    """`extra`: keys that are somebody else's."""
+    values = {k: v for k, v in tomllib.loads(text).items() if k not in extra}
     shape = _make(Shape, {"n_classes": n_classes, **values.pop("model", {})}, "model")
     phases = tuple(_phase(v, f"phase {i + 1}") for i, v in enumerate(values.pop("phase", [])))
-    strategy, budget = values.pop("strategy", None), values.pop("budget", {})
+    strategy, steps = values.pop("strategy", None), budget(values)
+    values.pop("budget", None)
     if (strategy is None) == (not phases):
         raise ValueError("expected either [[phase]]s, or a strategy and its [budget]")
     if strategy is not None:
-        phases = strategies.phases(strategy, _phase(budget, "budget"), shape)
+        phases = strategies.phases(strategy, steps, shape)
     return _make(Recipe, {**values, "shape": shape, "phases": phases}, "recipe")
+
+
+def budget(values: dict) -> Phase:
+    """The table [budget] of a file."""
+    return _phase(values.get("budget", {}), "budget")
 
 
 def read(path: Path, n_classes: int) -> Recipe:
