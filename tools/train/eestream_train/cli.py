@@ -25,13 +25,18 @@ def run(args) -> None:
     recipe = recipes.read(args.recipe, len(parts["train"].class_names))
     init, teacher = args.init or recipe.init, args.teacher or recipe.teacher
     started = (args.out / "checkpoint.pt").exists()
-    start = engine.read(Path(init))[1] if init and not started else None
+    start = read_start(init) if not started else None
     teaches = teacher and any(phase.teach for phase in recipe.phases)
     one = fit.Run(recipe, args.out, start, model_folder.read(Path(teacher)) if teaches else None,
                   args.device)
     done = fit.Loop(one, parts["train"], parts["dev"], args.pause_file).go()
     one.log(event="finished" if done else "stopped")
     write_csv(one.log_path)
+
+
+def read_start(folder: str | Path | None) -> dict | None:
+    """The tensors to start from."""
+    return engine.read(Path(folder))[1] if folder else None
 
 
 def write_csv(log: Path) -> None:
@@ -54,7 +59,7 @@ def export(args) -> None:
 
 def compare(args) -> None:
     table = study.study(args.study, args.data, args.out, args.max_loss, args.pause_file,
-                        args.cache, args.device)
+                        args.cache, args.device, read_start(args.init))
     print(table or "stopped; the same command goes on")
 
 
@@ -74,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     fitting = argparse.ArgumentParser(add_help=False)
     fitting.add_argument("--out", type=Path, required=True, help="directory of checkpoints, logs")
     fitting.add_argument("--pause-file", type=Path, help="waits while this file exists")
+    fitting.add_argument("--init", type=Path, help="model folder to start from")
     fitting.add_argument("--device", default="cpu", help="cpu or cuda (default %(default)s)")
     loss = argparse.ArgumentParser(add_help=False)
     loss.add_argument("--max-loss", type=float, default=1.0,
@@ -91,7 +97,6 @@ def _parser() -> argparse.ArgumentParser:
 
     one = verb(run, "run", data, fitting)
     one.add_argument("recipe", type=Path, help="TOML file")
-    one.add_argument("--init", type=Path, help="model folder to start from")
     one.add_argument("--teacher", type=Path, help="model folder that teaches")
     one = verb(export, "export", data, loss)
     one.add_argument("run", type=Path, help="the --out of a run, finished or not")

@@ -125,7 +125,8 @@ class Run:
             return None
         if self.teacher is None:
             raise ValueError("a phase has 'teach' above 0, but the recipe names no teacher")
-        return self.teacher(at_size(pixels, self.teacher.shape.image_size), exits=()).logits
+        size = self.recipe.teacher_size or self.teacher.shape.image_size
+        return self.teacher(at_size(pixels, size), exits=()).logits
 
 
 def read_log(path: Path) -> list[dict]:

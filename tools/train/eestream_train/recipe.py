@@ -31,7 +31,8 @@ class Recipe:
     ema: float = 0.999
     bf16: bool = True
     init: str | None = None  # folder of the weights to start from
-    teacher: str | None = None  # folder of a trained model of eestream-train
+    teacher: str | None = None  # folder of a trained model
+    teacher_size: int | None = None  # input side it teaches at, None: its own
     store_side: int = 256  # of image folders
     eval_every: int = 400  # steps
     eval_count: int = 1000  # pictures of dev; all of them at the end of a phase

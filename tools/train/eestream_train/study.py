@@ -43,13 +43,15 @@ def rows(text: str, n_classes: int) -> dict[str, Recipe]:
 
 
 def study(path: Path, data: Path, out: Path, max_loss: float, pause_file: Path | None = None,
-          cache: Path | None = None, device: str = "cpu") -> str | None:
-    """Train and measure every row. @return the table; None: a signal came before the end"""
+          cache: Path | None = None, device: str = "cpu",
+          start: dict | None = None) -> str | None:
+    """Train and measure every row, from the tensors `start` if there are any. @return the table;
+    None: a signal came before the end"""
     parts = {name: sets.load(data, name, 256, cache or out) for name in ("train", "dev")}
     recipes_by_name = rows(path.read_text(), len(parts["train"].class_names))
     results, blocks = {}, {}
     for name, recipe in recipes_by_name.items():
-        run = Run(recipe, out / name, device=device)
+        run = Run(recipe, out / name, start, device=device)
         if not Loop(run, parts["train"], parts["dev"], pause_file).go():
             return None
         run.lock.close()
