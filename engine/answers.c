@@ -22,6 +22,7 @@ void ees__answer(struct ees_engine *e, uint32_t slot_idx) {
     struct ees__slot *slot = &e->slots[slot_idx];
     ees__slot_release_frame(slot);
     slot->done_ns = ees__now_ns();
+    ees__follow_answered(e, slot_idx);
     if (e->options.unordered) {
         while (!ees__ring_push(&e->answers, slot_idx))
             sched_yield(); /* room for every slot twice over: a consumer was preempted mid-pop */
@@ -45,6 +46,8 @@ static void fill_answer(const struct ees_engine *e, const struct ees__item *item
     out->confidence = item->confidence;
     out->entropy = item->entropy;
     out->logits = item->logits;
+    out->all_logits = item->all_logits;
+    out->all_gates = item->all_logits ? item->all_logits + (e->info->n_exits + 1) * (size_t)e->info->n_classes : NULL;
 }
 
 static void fill_result(const struct ees_engine *e, struct ees__slot *slot, ees_result *out) {
@@ -61,12 +64,14 @@ static void fill_result(const struct ees_engine *e, struct ees__slot *slot, ees_
                         .n_warnings = item->n_warnings,
                         .n_nonfinite = item->n_nonfinite,
                         .latency_ns = slot->done_ns - slot->pushed_ns,
+                        .same_as = slot->same_as,
+                        .change = slot->change,
                         .n_visits = slot->n_visits,
                         .visits = slot->visits,
                         .exit_idx = -1,
                         .class_idx = -1,
                         .slot = slot};
-    if (slot->status == EES_STATUS_OK)
+    if (slot->status == EES_STATUS_OK || slot->status == EES_STATUS_SKIPPED)
         fill_answer(e, item, out);
     else if (slot->status == EES_STATUS_FAILED)
         out->error = &item->error;
@@ -96,10 +101,20 @@ static void count_ok(struct ees_engine *e, struct ees__stream *s, const ees_resu
 static void count_answer(struct ees_engine *e, const struct ees__slot *slot, const ees_result *r) {
     struct ees__stream *s = ees__stream_at(e, slot->stream);
     count_order(e, s, slot);
-    if (r->status == EES_STATUS_OK)
+    switch (r->status) {
+    case EES_STATUS_OK:
         count_ok(e, s, r);
-    else
-        COUNT(*(r->status == EES_STATUS_DROPPED ? &s->n_dropped : &s->n_failed), 1);
+        break;
+    case EES_STATUS_SKIPPED:
+        COUNT(s->n_skipped, 1);
+        break;
+    case EES_STATUS_DROPPED:
+        COUNT(s->n_dropped, 1);
+        break;
+    case EES_STATUS_FAILED:
+        COUNT(s->n_failed, 1);
+        break;
+    }
 }
 
 static bool next_in_order(struct ees_engine *e, struct ees__stream *s, uint32_t *slot_idx) {
@@ -186,6 +201,9 @@ int ees_engine_pull(ees_engine *e, ees_result *out, int64_t timeout_us, ees_erro
         report_stall(e, err);
     if (rc < 0)
         return rc;
+    if (ees__skips(e))
+        ees__follow_pulled(e, &e->slots[slot_idx]);
+    ees__audits_choose_skipped(e, &e->slots[slot_idx]);
     fill_result(e, &e->slots[slot_idx], out);
     count_answer(e, &e->slots[slot_idx], out);
     return 0;
@@ -194,6 +212,11 @@ int ees_engine_pull(ees_engine *e, ees_result *out, int64_t timeout_us, ees_erro
 void ees_engine_release(ees_engine *e, ees_result *result) {
     struct ees__slot *slot = result->slot;
     result->slot = NULL;
-    if (slot)
-        ees__slot_free(e, (uint32_t)(slot - e->slots));
+    if (!slot)
+        return;
+    uint32_t slot_idx = (uint32_t)(slot - e->slots);
+    if (slot->audit)
+        ees__audits_take_skipped(e, slot_idx);
+    else
+        ees__slot_free(e, slot_idx);
 }

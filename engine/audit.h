@@ -14,6 +14,7 @@
 #include "stages/stage.h"
 
 struct ees_engine;
+struct ees__slot;
 struct ees__worker;
 
 struct ees__audit_job {
@@ -30,6 +31,9 @@ struct ees__audits {
     _Atomic uint64_t n_open; /* chosen and not yet judged */
     _Atomic uint64_t n_missed, busy_ns;
     _Atomic uint64_t n_done[EES_MAX_EXITS], n_agreed[EES_MAX_EXITS];
+    /* Skipped frames need no job: their slot holds the picture they were skipped with, and stays until it has been run. */
+    struct ees__ring skipped;
+    _Atomic uint64_t n_done_skipped, n_agreed_skipped;
 };
 
 /* @return 0; EES_EINVAL share outside 0 .. 1; EES_ENOMEM */
@@ -38,6 +42,12 @@ void ees__audits_fini(struct ees__audits *a);
 
 /* A frame has just answered early and its slot is still the caller's: audit it, perhaps. */
 void ees__audits_consider(struct ees_engine *e, uint32_t slot_idx, unsigned next_unit);
+
+/* Pull: is this skipped frame's answer to be audited? It has just been filled in. */
+void ees__audits_choose_skipped(struct ees_engine *e, struct ees__slot *slot);
+
+/* The chosen frame is released: its slot stays until the audit is done. */
+void ees__audits_take_skipped(struct ees_engine *e, uint32_t slot_idx);
 
 /* Run one that waits. @return false: none does */
 bool ees__audits_run(struct ees__worker *w);

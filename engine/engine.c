@@ -123,6 +123,18 @@ static int set_policy(struct ees_engine *e, const ees_policy_options *options, e
     return ees__policy_setup(e->model, &resolved, &e->policy, err);
 }
 
+/* Frames that depend on earlier ones (follow.h) need those to leave first. */
+static int find_reference_unit(struct ees_engine *e, const ees_engine_options *o, ees_error *err) {
+    if (o->unordered && (e->policy.lag || ees__skips(e)))
+        return EES_FAIL(err, EES_EINVAL, "%s follows the frames of a stream: not with unordered answers",
+                        e->policy.lag ? "a policy with a lag" : "skipping frames that hardly changed");
+    e->reference_unit = e->info->n_units;
+    for (unsigned u = e->info->n_units; u > 0 && e->policy.lag; u--)
+        if (ees_model_get_unit(e->model, u - 1)->exit_idx == 0)
+            e->reference_unit = u - 1;
+    return 0;
+}
+
 /* ---- Memory -------------------------------------------------------------------------------------------- */
 
 /* Records for dropped frames: as many again, four times over, as wait for their turn behind frames that take longest. */
@@ -131,14 +143,22 @@ enum { RECORDS_PER_SLOT = 5 };
 static int make_slots(struct ees_engine *e, ees_error *err) {
     size_t state = ees__round_up(e->info->state_bytes, EES_CACHE_LINE);
     size_t logits = ees__round_up(e->info->n_classes * sizeof(float), EES_CACHE_LINE), each, total;
+    size_t policy = ees__round_up(e->policy.memory_floats * sizeof(float), EES_CACHE_LINE);
+    size_t picture =
+        ees__skips(e) ? ees__round_up(ees__picture_floats(e->model) * sizeof(float), EES_CACHE_LINE) : 0;
+    size_t n_all = ees__all_logits_floats(e->info->n_exits, e->info->n_classes);
+    size_t all = e->options.all_logits ? ees__round_up(n_all * sizeof(float), EES_CACHE_LINE) : 0;
     e->n_records = RECORDS_PER_SLOT * e->n_slots;
-    if (!ees__add(state, logits, &each) || !ees__mul(each, e->n_slots, &total) ||
+    if (!ees__add(state, logits + policy + picture + all, &each) || !ees__mul(each, e->n_slots, &total) ||
         !(e->memory = ees__calloc_aligned(total, 1)) || !(e->slots = ees__calloc_aligned(e->n_records, sizeof *e->slots)))
         return EES_FAIL(err, EES_ENOMEM, "no memory for %u frame slots of %zu bytes", e->n_slots, state + logits);
     for (unsigned i = 0; i < e->n_slots; i++) {
         char *at = (char *)e->memory + i * each;
         e->slots[i].item.state = (float *)(void *)at;
         e->slots[i].item.logits = (float *)(void *)(at + state);
+        e->slots[i].item.policy_memory = policy ? (float *)(void *)(at + state + logits) : NULL;
+        e->slots[i].picture = picture ? (float *)(void *)(at + state + logits + policy) : NULL;
+        e->slots[i].item.all_logits = all ? (float *)(void *)(at + state + logits + policy + picture) : NULL;
     }
     return 0;
 }
@@ -238,6 +258,7 @@ static int open_engine(struct ees_engine *e, ees_error *err) {
     EES_TRY(ees_cores_detect(&e->cores, err));
     e->n_workers = o->n_workers ? o->n_workers : e->cores.n_workers;
     EES_TRY(set_policy(e, &o->policy, err));
+    EES_TRY(find_reference_unit(e, o, err));
     EES_TRY(choose_plan(e, o, err));
     choose_batch(e, o);
     EES_TRY(choose_sizes(e, o, err));

@@ -17,6 +17,7 @@
 
 #include "eestream/engine.h"
 #include "engine/audit.h"
+#include "engine/follow.h"
 #include "engine/histogram.h"
 #include "engine/ring.h"
 #include "engine/sched.h"
@@ -39,6 +40,13 @@ struct ees__slot {
     enum ees_early early;
     uint64_t pushed_ns, queued_ns, done_ns;
     uint64_t deadline_ns; /* on the clock of ees__now_ns(); UINT64_MAX: none */
+    /* follow.h. `nth`: of its stream's computed frames. `passed`: it is known whether the frame repeats another one. `change`:
+     * against the last computed picture, in grey levels; infinite for the first, 0 where nobody asks. */
+    uint64_t nth, same_as;
+    bool passed;
+    float change;
+    float *picture;
+    bool audit; /* it repeats another frame's answer, and runs to full depth when it is released */
     unsigned n_visits;
     ees_visit visits[EES_MAX_VISITS];
 };
@@ -55,13 +63,15 @@ struct ees__stream {
     _Atomic uint32_t share;                             /* how many it may hold */
     _Atomic uint32_t degrade_permille;                  /* how far overload has moved the thresholds */
 
+    struct ees__follow *follow; /* NULL: no frame depends on another one */
+
     /* Answers' window: frame seq stands at [seq & window_mask] as slot number + 1, 0 while unanswered. Unpulled frames
      * hold a slot each, so at most n_records numbers are open and two never meet. */
     _Atomic uint32_t *window;
     uint64_t n_pulled;       /* pull's own; in order it is the next number */
     uint64_t newest_done_ns; /* pull's own: latest done_ns of the answers pulled so far */
 
-    _Atomic uint64_t n_ok, n_dropped, n_failed, n_degraded, n_deadline;
+    _Atomic uint64_t n_ok, n_skipped, n_dropped, n_failed, n_degraded, n_deadline;
     struct ees__histogram latency;
 };
 
@@ -91,12 +101,13 @@ struct ees_engine {
     uint8_t *replay;
     _Atomic uint64_t spin_ns; /* 0 while workers share cores: polling would only keep a working one from its core */
     unsigned max_batch;
+    unsigned reference_unit; /* where frames need their reference: the first early exit; n_units: nowhere */
 
     ees_cores cores;
     unsigned n_slots, n_records, n_workers, n_started;
     uint64_t window_mask; /* of every stream's window: room for n_records */
     struct ees__slot *slots; /* n_records */
-    float *memory;           /* state and logits of the slots with state */
+    float *memory;           /* state, logits, policy memory and picture of the slots with state */
     struct ees__worker *workers;
     struct ees__sched sched;
     struct ees__ring free_slots;   /* with state */
@@ -129,6 +140,9 @@ struct ees_engine {
 };
 
 #define EES__FINISHED (UINT64_C(1) << 63)
+
+/* Are frames answered like the one before where their picture has hardly changed? */
+static inline bool ees__skips(const struct ees_engine *e) { return e->policy.skip_below > 0; }
 
 /* A counter with a single writer: no read-modify-write needed; relaxed: it carries no other data. */
 #define EES__ADD_OWN(counter, n) \

@@ -205,8 +205,8 @@ static int measure_frame(const ees_model *model, const ees_frame *frame, uint64_
                          ees_profile *out, ees_error *err) {
     struct bench b = {.model = model, .min_ns = min_ns ? min_ns : default_min_ns, .err = err};
     b.to_the_end = (uint8_t)ees_model_get_info(model)->n_exits;
-    ees_policy_options any = {0}, resolved;
-    EES_TRY(ees_policy_resolve(model, &any, &resolved, err));
+    ees_policy_options none = {.name = "none"}, resolved; /* the replay runs the heads */
+    EES_TRY(ees_policy_resolve(model, &none, &resolved, err));
     resolved.replay = &b.to_the_end;
     resolved.n_replay = 1;
     EES_TRY(ees__policy_setup(model, &resolved, &b.policy, err));

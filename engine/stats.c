@@ -50,6 +50,7 @@ static void read_group(struct ees_engine *e, unsigned group, const ees_plan_grou
 static void read_stream(struct ees__stream *s, ees_stats *out) {
     out->n_pushed += LOAD(s->tickets) & ~EES__FINISHED;
     out->n_ok += LOAD(s->n_ok);
+    out->n_skipped += LOAD(s->n_skipped);
     out->n_dropped += LOAD(s->n_dropped);
     out->n_failed += LOAD(s->n_failed);
     out->n_degraded += LOAD(s->n_degraded);

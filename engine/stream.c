@@ -44,7 +44,9 @@ static struct ees__stream *make_stream(const struct ees_engine *e, const ees_str
         s->options.backlog = 2 * e->n_workers;
     s->window = ees__calloc_aligned(e->window_mask + 1, sizeof *s->window);
     ees__histogram_init(&s->latency);
-    if (!s->window || !ees__entry_init(&s->entry, options->weight, e->n_records)) {
+    bool follows = ees__skips(e) || e->policy.lag > 0;
+    s->follow = follows ? ees__follow_open(e) : NULL;
+    if (!s->window || (follows && !s->follow) || !ees__entry_init(&s->entry, options->weight, e->n_records)) {
         ees__stream_free(s);
         return NULL;
     }
@@ -55,6 +57,7 @@ void ees__stream_free(struct ees__stream *s) {
     if (!s)
         return;
     ees__entry_fini(&s->entry);
+    ees__follow_close(s->follow);
     ees__free(s->window);
     ees__free(s);
 }
@@ -275,12 +278,19 @@ void ees__slot_free(struct ees_engine *e, uint32_t slot_idx) {
 
 static int fill_slot(struct ees_engine *e, struct ees__stream *s, struct ees__slot *slot, const ees_frame *frame,
                      ees_error *err) {
-    float *state = slot->item.state, *logits = slot->item.logits;
-    slot->item = (struct ees__item){.frame = &slot->frame, .state = state, .logits = logits, .exit_idx = -1};
+    slot->item = (struct ees__item){.frame = &slot->frame,
+                                    .state = slot->item.state,
+                                    .logits = slot->item.logits,
+                                    .all_logits = slot->item.all_logits,
+                                    .policy_memory = slot->item.policy_memory,
+                                    .exit_idx = -1};
     slot->frame = *frame;
     slot->stream = frame->stream;
     slot->status = EES_STATUS_OK;
     slot->early = EES_EARLY_NONE;
+    slot->passed = !ees__skips(e);
+    slot->change = 0.0f;
+    slot->audit = false;
     slot->n_visits = 0;
     slot->pushed_ns = slot->queued_ns = ees__now_ns();
     slot->deadline_ns = s->options.deadline_ns ? slot->pushed_ns + s->options.deadline_ns : UINT64_MAX;
@@ -316,11 +326,13 @@ static int enter(struct ees_engine *e, struct ees__stream *s, uint32_t slot_idx,
     int rc = fill_slot(e, s, slot, frame, err);
     if (rc == 0 && !draw_ticket(s, &slot->item.seq))
         rc = EES_ECANCELED;
-    if (rc < 0)
+    if (rc < 0) {
         ees__slot_free(e, slot_idx);
-    else
-        slot->frame_held = true;
-    return rc;
+        return rc;
+    }
+    slot->frame_held = true;
+    slot->nth = slot->item.seq; /* where frames are skipped, until its turn */
+    return 0;
 }
 
 static void drop(struct ees_engine *e, uint32_t slot_idx) {
@@ -351,6 +363,10 @@ static void move_to_record(struct ees_engine *e, uint32_t old_idx, uint32_t reco
     record->frame_held = false;
     record->stream = old->stream;
     record->early = EES_EARLY_NONE;
+    record->passed = old->passed;
+    record->nth = old->nth;
+    record->change = 0.0f;
+    record->audit = false;
     record->n_visits = 0;
     record->pushed_ns = old->pushed_ns;
 }
@@ -432,6 +448,7 @@ int ees_stream_get_stats(const ees_engine *engine, unsigned stream, ees_stream_s
     *out = (ees_stream_stats){.n_pushed = tickets & ~EES__FINISHED,
                               .finished = tickets & EES__FINISHED,
                               .n_ok = LOAD(s->n_ok),
+                              .n_skipped = LOAD(s->n_skipped),
                               .n_dropped = LOAD(s->n_dropped),
                               .n_failed = LOAD(s->n_failed),
                               .n_degraded = LOAD(s->n_degraded),

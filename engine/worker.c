@@ -20,7 +20,8 @@ struct visit {
     struct ees__item *items[EES__MAX_BATCH];
     int rc[EES__MAX_BATCH];
     uint32_t left[EES__MAX_BATCH]; /* slots that have their answer, until settle() gives it out */
-    unsigned n_left;
+    uint32_t held[EES__MAX_BATCH]; /* slots that wait for another frame (follow.h), until settle() lets them go */
+    unsigned n_left, n_held;
     uint64_t seq; /* of the first frame, and its stream: for the trace */
     uint32_t stream;
 };
@@ -56,6 +57,15 @@ static void keep(struct visit *v, unsigned i, unsigned *n_kept) {
     ++*n_kept;
 }
 
+/* Frame i goes on once an earlier frame of its stream is as far as it needs. */
+static void hold(struct visit *v, unsigned i) {
+    struct ees__slot *slot = &v->w->engine->slots[v->slots[i]];
+    record_visit(v, slot);
+    slot->queued_ns = v->now_ns;
+    v->w->engine->sched.slots[v->slots[i]].unit = (uint16_t)v->unit;
+    v->held[v->n_held++] = v->slots[i];
+}
+
 static void trace_visit(const struct visit *v) {
     struct ees__worker *w = v->w;
     if (ees__trace_is_on(&w->trace))
@@ -80,18 +90,20 @@ static void end_visit(const struct visit *v) {
     trace_visit(v);
 }
 
-/* Give out the answers there are. Behind the last frame's the visit may never be heard of again, so it is told before: who
+/* Give out the answers there are, and let go of frames that wait. Behind the last frame's the visit may never be heard of again, so it is told before: who
  * has pulled every answer finds complete counters and a complete trace. */
 static void settle(struct visit *v) {
     struct ees_engine *e = v->w->engine;
-    if (v->n == 0 && v->n_left > 0)
+    if (v->n == 0 && v->n_left + v->n_held > 0)
         end_visit(v);
     for (unsigned i = 0; i < v->n_left; i++) {
         if (e->slots[v->left[i]].status == EES_STATUS_OK && v->unit < e->info->n_units)
             ees__audits_consider(e, v->left[i], v->unit);
         ees__answer(e, v->left[i]);
     }
-    v->n_left = 0;
+    for (unsigned i = 0; i < v->n_held; i++)
+        (e->slots[v->held[i]].passed ? ees__follow_wait : ees__follow_arrive)(e, v->held[i]);
+    v->n_left = v->n_held = 0;
 }
 
 /* ---- Before a unit ------------------------------------------------------------------------------------- */
@@ -119,6 +131,22 @@ static void keep_deadlines(struct visit *v) {
             keep(v, i, &n_kept);
         else
             leave(v, i, EES_STATUS_DROPPED, EES_EARLY_NONE);
+    }
+    v->n = n_kept;
+    settle(v);
+}
+
+/* Before the first exit: frames whose reference has no answer yet wait for it. */
+static void keep_referenced(struct visit *v) {
+    struct ees_engine *e = v->w->engine;
+    unsigned n_kept = 0;
+    if (v->unit != e->reference_unit)
+        return;
+    for (unsigned i = 0; i < v->n; i++) {
+        if (ees__follow_ready(e, &e->slots[v->slots[i]]))
+            keep(v, i, &n_kept);
+        else
+            hold(v, i);
     }
     v->n = n_kept;
     settle(v);
@@ -187,7 +215,9 @@ static void run_unit(struct visit *v) {
     v->unit++;
     unsigned n_kept = 0;
     for (unsigned i = 0; i < v->n; i++) {
-        if (v->rc[i] == EES__UNIT_NEXT)
+        if (v->rc[i] == EES__UNIT_NEXT && v->unit == 1 && ees__skips(e))
+            hold(v, i);
+        else if (v->rc[i] == EES__UNIT_NEXT)
             keep(v, i, &n_kept);
         else if (v->rc[i] == EES__UNIT_DONE)
             leave(v, i, EES_STATUS_OK, v->items[i]->degraded ? EES_EARLY_DEGRADED : EES_EARLY_NONE);
@@ -238,6 +268,7 @@ static void visit(struct ees__worker *w, const struct ees__taken *taken) {
         fail_damaged(&v);
     while (v.n > 0 && v.unit < end) {
         keep_deadlines(&v);
+        keep_referenced(&v);
         if (v.n > 0)
             run_unit(&v);
     }

@@ -24,7 +24,7 @@
 
 enum {
     BUFFER_BYTES = 64 << 10,
-    FIXED_LINE_BYTES = 640,  /* names, punctuation and numbers of a line, all strings, logits and visits left out */
+    FIXED_LINE_BYTES = 704,  /* names, punctuation and numbers of a line, all strings, logits and visits left out */
     FIXED_VISIT_BYTES = 192, /* of a visit, names of units left out */
 };
 
@@ -199,6 +199,11 @@ static char *put_json_visits(char *out, const ees_sink_options *o, const ees_res
     return out;
 }
 
+/* Of frames that may be skipped; a stream's first has nothing to compare with. */
+static bool has_change(const ees_result *r) {
+    return r->status == EES_STATUS_SKIPPED || (r->change > 0 && isfinite(r->change));
+}
+
 static char *put_json_line(char *out, const ees_result *r, const ees_sink_options *o) {
     out = put_json_string(ees__text_put(out, "{\"v\":1,\"source\":"), r->source);
     out = ees__text_u64(ees__text_put(out, ",\"frame\":"), r->frame_idx);
@@ -207,6 +212,10 @@ static char *put_json_line(char *out, const ees_result *r, const ees_sink_option
     out = put_json_string(ees__text_put(out, ",\"status\":"), ees_status_name(r->status));
     out = put_json_answer(out, r);
     out = ees__text_ns(ees__text_put(out, ",\"latency_ms\":"), r->latency_ns, 6, 3);
+    if (r->status == EES_STATUS_SKIPPED)
+        out = ees__text_u64(ees__text_put(out, ",\"same_as\":"), r->same_as);
+    if (has_change(r))
+        out = put_json_float(ees__text_put(out, ",\"change\":"), r->change);
     if (r->early != EES_EARLY_NONE)
         out = put_json_string(ees__text_put(out, ",\"early\":"), ees_early_name(r->early));
     if (r->n_nonfinite)
@@ -225,7 +234,7 @@ static char *put_json_line(char *out, const ees_result *r, const ees_sink_option
 }
 
 static const char csv_header[] = "source,frame,pts_s,status,exit,block,class,label,confidence,entropy,latency_ms,"
-                                 "warnings,truth,error,early,nonfinite,wait_ms,run_ms\n";
+                                 "warnings,truth,error,early,nonfinite,wait_ms,run_ms,same_as,change\n";
 
 static char *put_csv_string(char *out, const char *s) {
     if (s)
@@ -252,7 +261,7 @@ static char *put_csv_answer(char *out, const ees_result *r) {
     return put_csv_float(out, r->entropy);
 }
 
-/* Sums over the visits, and the end of the line. */
+/* Sums over the visits. */
 static char *put_csv_times(char *out, const ees_result *r) {
     uint64_t wait_ns = 0, run_ns = 0;
     for (unsigned i = 0; i < r->n_visits; i++) {
@@ -260,7 +269,18 @@ static char *put_csv_times(char *out, const ees_result *r) {
         run_ns += r->visits[i].run_ns;
     }
     out = ees__text_put(ees__text_ns(out, wait_ns, 6, 3), ",");
-    return ees__text_put(ees__text_ns(out, run_ns, 6, 3), "\n");
+    return ees__text_put(ees__text_ns(out, run_ns, 6, 3), ",");
+}
+
+/* What the picture was compared with, and the end of the line. */
+static char *put_csv_change(char *out, const ees_result *r) {
+    if (r->status == EES_STATUS_SKIPPED)
+        out = ees__text_u64(out, r->same_as);
+    *out++ = ',';
+    if (has_change(r))
+        out = ees__text_float(out, r->change);
+    *out++ = '\n';
+    return out;
 }
 
 static char *put_csv_line(char *out, const ees_result *r) {
@@ -276,7 +296,7 @@ static char *put_csv_line(char *out, const ees_result *r) {
     out = put_csv_string(out, r->error ? r->error->message : NULL);
     out = put_csv_string(out, r->early != EES_EARLY_NONE ? ees_early_name(r->early) : NULL);
     out = ees__text_put(ees__text_u64(out, r->n_nonfinite), ",");
-    return put_csv_times(out, r);
+    return put_csv_change(put_csv_times(out, r), r);
 }
 
 /* Most bytes a result's line can take. */

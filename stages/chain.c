@@ -7,6 +7,7 @@
 #include "common/fail.h"
 #include "stages/blocks/blocks.h"
 #include "stages/family.h"
+#include "stages/learned.h"
 #include "stages/loader.h"
 #include "stages/model.h"
 
@@ -14,6 +15,7 @@ struct chain {
     struct ees_model *model;
     struct ees__loader loader;
     unsigned block; /* 1-based block being built, 0 before the first */
+    size_t n_pooled[EES_MAX_EXITS];
 };
 
 /* `prefix`: of the op's tensors. The rest names the unit. */
@@ -54,7 +56,10 @@ static int append_block(struct chain *chain, ees_error *err) {
 static int append_exit(struct chain *chain, unsigned idx, const struct ees__exit *exit, ees_error *err) {
     char prefix[24];
     snprintf(prefix, sizeof prefix, "exit.%u", idx);
-    return append(chain, exit->head, prefix, exit->number, (int)idx, err, "exit%u.%s", idx, exit->name);
+    chain->loader.n_pooled = 0;
+    EES_TRY(append(chain, exit->head, prefix, exit->number, (int)idx, err, "exit%u.%s", idx, exit->name));
+    chain->n_pooled[idx] = chain->loader.n_pooled;
+    return 0;
 }
 
 static int append_all(struct chain *chain, const struct ees__config *config, ees_error *err) {
@@ -79,6 +84,8 @@ int ees__chain_open(struct ees_model *model, const struct ees__config *config, s
         .loader = {.weights = weights, .kernels = model->kernels, .dims = &model->dims},
     };
     int rc = append_all(&chain, config, err);
+    if (rc == 0)
+        rc = ees__learned_open(&chain.loader, config->n_exits, chain.n_pooled, &model->learned, err);
     ees__loader_fini(&chain.loader);
     model->info.n_params = chain.loader.n_params;
     model->info.weights_bytes = chain.loader.n_packed_bytes;
@@ -89,4 +96,5 @@ void ees__chain_close(struct ees_model *model) {
     for (unsigned i = 0; i < model->info.n_units; i++)
         if (model->units[i].op)
             model->units[i].op->close(model->units[i].self);
+    ees__learned_close(&model->learned);
 }

@@ -123,7 +123,7 @@ int ees__config_read_policy_name(const struct ees__json *json, const char *key, 
             config->policy.name = *known;
             return 0;
         }
-    char list[128];
+    char list[EES__POLICY_LIST_BYTES];
     ees__policy_list_names(list, sizeof list);
     return EES_JSON_REFUSE(json, key, ees__json_get(json, key), err, "one of %s", list);
 }
@@ -170,12 +170,30 @@ int ees__config_read_counted_thresholds(const struct ees__json *json, const char
     return 0;
 }
 
-static int read_canonical_policy(const struct ees__json *json, struct ees__config *config, ees_error *err) {
-    size_t patience;
+/* Of the members of a mean. */
+static int read_weights(const struct ees__json *json, struct ees__config *config, ees_error *err) {
+    const json_t *value = ees__json_get(json, "weights");
+    size_t n = config->n_exits + 1;
+    if (!value)
+        return 0;
+    if (json_array_size(value) != n)
+        return EES_JSON_REFUSE(json, "weights", value, err, "a list of %zu (one an exit, and the final classifier's)", n);
+    config->policy.n_weights = (unsigned)n;
+    return read_numbers(json, "weights", value, n, config->policy.weights, err);
+}
+
+int ees__config_read_policy(const struct ees__json *json, struct ees__config *config, ees_error *err) {
+    size_t patience, lag;
     EES_TRY(ees__config_read_policy_name(json, "name", "confidence", config, err));
     EES_TRY(ees__json_size(json, "patience", 1, EES_MAX_EXITS, 0, &patience, err));
+    EES_TRY(ees__json_size(json, "lag", 1, EES_MAX_LAG, 0, &lag, err));
     ees_policy_options *policy = &config->policy;
     policy->patience = (unsigned)patience;
+    policy->lag = (unsigned)lag;
+    double skip_below;
+    EES_TRY(ees__json_real(json, "skip_below", 0.0, 255.0, 0.0, &skip_below, err));
+    policy->skip_below = (float)skip_below;
+    EES_TRY(read_weights(json, config, err));
     EES_TRY(ees__config_read_per_exit(json, "thresholds", config, policy->thresholds, &policy->n_thresholds, err));
     return ees__config_read_per_exit(json, "degraded_thresholds", config, policy->degraded, &policy->n_degraded, err);
 }
@@ -202,5 +220,5 @@ int ees__config_read_early_exits(const struct ees__json *json, struct ees__confi
     if (policy && !json_is_object(policy))
         return EES_JSON_REFUSE(&early, "policy", policy, err, "an object");
     struct ees__json child = ees__json_child(&early, "policy", policy);
-    return read_canonical_policy(&child, config, err);
+    return ees__config_read_policy(&child, config, err);
 }

@@ -76,7 +76,7 @@ int ees__config_read_sizes(const struct ees__json *json, const struct ees__vit_k
                            ees_error *err);
 
 /* Sizes as the file's tensors have them, as defaults for configs that say little. Attention heads are not in tensors:
- * they get 64 channels where that divides the channels, as in all of timm, torchvision and DINOv2 but the largest. */
+ * their number follows from the width, as it does in timm, torchvision and DINOv2. */
 int ees__config_measure(const struct ees__source *source, struct ees__config *config, ees_error *err);
 
 /* dims->activation by the name under `key`, as Hugging Face and timm call them; absent: erf gelu. */
@@ -89,8 +89,9 @@ int ees__config_read_hf(const struct ees__json *json, double eps, struct ees__co
 /* The image the model was trained with and the grid its position table is of. After everything else in dims. */
 int ees__config_find_table(const struct ees__source *source, struct ees__config *config, ees_error *err);
 
-/* Grid and tokens for an input of h x w. `asked`: by the caller, not by the config.
- * @return 0; EES_EMODEL, if asked EES_EINVAL: no multiple of the patch, or too many tokens */
+/* Grid and tokens for an input of h x w. A rim at the right and the bottom that fills no patch is not looked at, as by
+ * the convolution of Hugging Face and timm. `asked`: by the caller, not by the config.
+ * @return 0; EES_EMODEL, if asked EES_EINVAL: less than a patch, or too many tokens */
 int ees__config_set_input(const struct ees__json *json, size_t h, size_t w, bool asked, struct ees__config *config,
                           ees_error *err);
 
@@ -101,6 +102,9 @@ int ees__config_read_labels(const struct ees__json *json, struct ees__config *co
 
 /* The canonical "early_exits" object (spec 4.4), if there is one. */
 int ees__config_read_early_exits(const struct ees__json *json, struct ees__config *config, ees_error *err);
+
+/* Name and parameters of a policy, as "early_exits" has them under "policy". */
+int ees__config_read_policy(const struct ees__json *json, struct ees__config *config, ees_error *err);
 
 /* Append an exit. `key` and `value` are what messages show. */
 int ees__config_add_exit(const struct ees__json *json, const char *key, const json_t *value, size_t after_block,

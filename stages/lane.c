@@ -15,7 +15,8 @@ static bool open_memory(struct ees__lane *lane, const ees_model *model) {
     lane->scratch = ees__calloc_aligned(scratch_bytes, 1);
     lane->states = ees__calloc_aligned(lane->max_batch, sizeof *lane->states);
     lane->logits = ees__calloc_aligned(lane->max_batch, sizeof *lane->logits);
-    return lane->scratch && lane->states && lane->logits;
+    lane->gates = ees__calloc_aligned(lane->max_batch, sizeof *lane->gates);
+    return lane->scratch && lane->states && lane->logits && lane->gates;
 }
 
 struct ees__lane *ees__lane_open(const ees_model *model, unsigned max_batch) {
@@ -41,5 +42,6 @@ void ees__lane_close(struct ees__lane *lane) {
     ees__free(lane->scratch);
     ees__free(lane->states);
     ees__free(lane->logits);
+    ees__free(lane->gates);
     ees__free(lane);
 }

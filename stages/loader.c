@@ -49,8 +49,8 @@ int ees__load_size(struct ees__loader *loader, const char *prefix, const char *l
     bool found = loader->weights->find && loader->weights->find(loader->weights, name, &shape);
     *out = found && axis < shape.rank ? shape.dim[axis] : fallback;
     if (found && (*out < 1 || *out > EES__MAX_WIDTH))
-        return EES_FAIL(err, EES_EMODEL, "tensor '%s' has %zu for axis %u, expected 1 to %d", name, *out, axis,
-                        EES__MAX_WIDTH);
+        return EES_FAIL(err, EES_EMODEL, "model.safetensors: tensor '%s' has %zu for axis %u, expected 1 to %d", name,
+                        *out, axis, EES__MAX_WIDTH);
     return 0;
 }
 
@@ -60,8 +60,8 @@ int ees__check_input(struct ees__loader *loader, const char *prefix, const char 
     EES_TRY(ees__load_size(loader, prefix, leaf, axis, expected, &size, err));
     if (size == expected)
         return 0;
-    EES_FAIL(err, EES_EMODEL, "tensor '%s.%s' is for %zu %s, an input of %zu x %zu pixels makes %zu", prefix, leaf,
-             size, what, loader->dims->image_h, loader->dims->image_w, expected);
+    EES_FAIL(err, EES_EMODEL, "model.safetensors: tensor '%s.%s' is for %zu %s, an input of %zu x %zu pixels makes %zu",
+             prefix, leaf, size, what, loader->dims->image_h, loader->dims->image_w, expected);
     return ees__hint(err, "this head runs at the size of input it was trained with only");
 }
 
@@ -132,6 +132,7 @@ static int load_half(struct ees__loader *loader, const char *prefix, const char 
 int ees__load_classifier(struct ees__loader *loader, const char *prefix, size_t n_inputs, struct ees__linear *out,
                          ees_error *err) {
     size_t k = loader->dims->n_classes, c = n_inputs;
+    loader->n_pooled = ees__is_distilled(loader->dims) ? 2 * c : c;
     if (!ees__is_distilled(loader->dims))
         return ees__load_linear(loader, prefix, "head.cls", EES_SHAPE(k, c), true, out, err);
     float *w = ees__calloc_aligned(2 * k * c, sizeof *w), *bias = ees__calloc_aligned(k, sizeof *bias);

@@ -13,6 +13,7 @@ struct ees__loader {
     struct ees__buffer staging; /* the matrix at hand: one block for all, or freed ones would fragment the heap */
     uint64_t n_params;          /* read so far, BatchNorm's running statistics left out */
     size_t n_packed_bytes;      /* kept so far by ops */
+    size_t n_pooled;            /* what the classifier loaded last reads: a head's pooled vector */
 };
 
 /* LayerNorm. */

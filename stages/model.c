@@ -33,25 +33,6 @@ int ees__model_check_options(const ees_model_options *given, ees_model_options *
     return 0;
 }
 
-static const char *name_pool(enum ees__pool pool) {
-    static const char *const names[] = {
-        [EES__POOL_CLASS] = "class",           [EES__POOL_CLASS_DIST] = "class_dist",
-        [EES__POOL_CLASS_MEAN] = "class_mean", [EES__POOL_NORM_MEAN] = "norm_mean",
-        [EES__POOL_MEAN_NORM] = "mean_norm",
-    };
-    return names[pool];
-}
-
-static const char *name_filter(enum ees__table_filter filter) {
-    static const char *const names[] = {
-        [EES__TABLE_CUBIC] = "cubic",
-        [EES__TABLE_CUBIC_SCALED] = "cubic_scaled",
-        [EES__TABLE_CUBIC_ANTIALIAS] = "cubic_antialias",
-        [EES__TABLE_CUBIC_CORNERS] = "cubic_corners",
-    };
-    return names[filter];
-}
-
 /* The state holds patches first, tokens later. */
 static size_t count_state_bytes(const struct ees__dims *d) {
     return ees__max_size(d->n_patches * 3 * d->patch * d->patch, d->n_tokens * d->n_channels) * sizeof(float);
@@ -73,10 +54,6 @@ static void fill_info(struct ees_model *model, const struct ees__config *config)
         .n_blocks = (unsigned)d->n_blocks,
         .n_classes = (unsigned)d->n_classes,
         .norm_eps = d->norm_eps,
-        .pool = name_pool(d->pool),
-        .table_height = (unsigned)d->table_h,
-        .table_width = (unsigned)d->table_w,
-        .table_filter = name_filter(d->table_filter),
         .n_exits = config->n_exits,
         .state_bytes = count_state_bytes(d),
     };
@@ -85,6 +62,32 @@ static void fill_info(struct ees_model *model, const struct ees__config *config)
         model->info.exits[i] =
             (ees_exit_info){.after_block = model->exits[i].after_block, .head = model->exits[i].name};
     }
+}
+
+/* How the classifier and the position table are stored, by name: for whoever writes the model in another format. */
+static void name_layout(struct ees_model *model, const struct ees__dims *d) {
+    static const char *const pools[] = {
+        [EES__POOL_CLASS] = "class",           [EES__POOL_CLASS_DIST] = "class_dist",
+        [EES__POOL_CLASS_MEAN] = "class_mean", [EES__POOL_NORM_MEAN] = "norm_mean",
+        [EES__POOL_MEAN_NORM] = "mean_norm",
+    };
+    static const char *const filters[] = {
+        [EES__TABLE_CUBIC] = "cubic",
+        [EES__TABLE_CUBIC_SCALED] = "cubic_scaled",
+        [EES__TABLE_CUBIC_ANTIALIAS] = "cubic_antialias",
+        [EES__TABLE_CUBIC_CORNERS] = "cubic_corners",
+    };
+    static const char *const activations[] = {
+        [EES__POST_GELU] = "gelu",
+        [EES__POST_GELU_TANH] = "gelu_tanh",
+        [EES__POST_RELU] = "relu",
+        [EES__POST_SILU] = "silu",
+    };
+    model->info.pool = pools[d->pool];
+    model->info.activation = activations[d->activation];
+    model->info.table_height = (unsigned)d->table_h;
+    model->info.table_width = (unsigned)d->table_w;
+    model->info.table_filter = filters[d->table_filter];
 }
 
 static int fill_policy(struct ees_model *model, const struct ees__config *config, ees_error *err) {
@@ -113,9 +116,10 @@ static int fill_labels(struct ees_model *model, struct ees__config *config, ees_
 }
 
 static int build(struct ees_model *model, struct ees__config *config, struct ees__weights *weights, ees_error *err) {
+    name_layout(model, &config->dims);
     EES_TRY(fill_labels(model, config, err));
-    EES_TRY(fill_policy(model, config, err));
     EES_TRY(ees__chain_open(model, config, weights, err));
+    EES_TRY(fill_policy(model, config, err));
     return weights->check_rest ? weights->check_rest(weights, err) : 0;
 }
 
@@ -161,6 +165,7 @@ int ees__model_build(const char *name, const struct ees__source *source, const s
         model->kernels = kernels;
         model->options = *options;
         model->options.kernels = kernels->name;
+        model->options.certificate = NULL; /* the caller's */
         model->preproc = config.preproc;
         fill_info(model, &config);
         weights->exits = model->exits;
@@ -199,5 +204,6 @@ void ees_model_close(ees_model *model) {
     for (unsigned i = 0; model->labels && i < model->info.n_classes; i++)
         free(model->labels[i]);
     free(model->labels);
+    free(model->weights_file);
     ees__free(model);
 }

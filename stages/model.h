@@ -26,11 +26,21 @@ struct ees_model {
     ees_model_options options;
     struct ees__preproc preproc;
     ees_policy_options policy; /* the model's own; name is set, defaults are not filled in */
+    ees_certificate certificate; /* file NULL: none */
+    char certificate_file[192];
+    char *weights_file; /* NULL: the embedded one, or random weights */
+    bool embedded;
+    struct ees__policy_weights learned;
     struct ees__exit exits[EES_MAX_EXITS];
     char **labels; /* n_classes names */
     struct ees__unit units[EES_MAX_UNITS];
     size_t batch_item_bytes; /* what info.scratch_bytes grows by with each further frame of a batch */
 };
+
+/* Does the model's gate read this unit's pooled vector? Only early exits are gated. */
+static inline bool ees__unit_is_gated(const ees_model *model, const struct ees__unit *unit) {
+    return model->learned.gate && unit->info.exit_idx >= 0 && unit->info.exit_idx < (int)model->info.n_exits;
+}
 
 /* Append the units of a checked config and load their weights: ingest, embed, two a block, heads behind their block,
  * final. On failure the units so far stay for ees_model_close(). */

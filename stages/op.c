@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "stages/learned.h"
+
 size_t ees__classify_floats(const struct ees__kernels *kernels, size_t n, size_t n_classes, size_t c) {
     return ees__piece_floats(n * n_classes) + kernels->linear_scratch_floats(n, n_classes, c);
 }
@@ -17,4 +19,6 @@ void ees__classify(const struct ees__linear *classifier, const struct ees__run *
     run->kernels->linear(classifier, rows, c, run->n, logits, k, &store, scratch);
     for (size_t i = 0; i < run->n && logits == joined; i++)
         memcpy(run->logits[i], joined + i * k, k * sizeof(float));
+    for (size_t i = 0; i < run->n && run->learned; i++)
+        run->gates[i] = ees__gate_compute(run->learned, rows + i * c);
 }

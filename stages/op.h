@@ -69,6 +69,7 @@ struct ees__lane {
     float *scratch; /* for the hungriest unit at max_batch frames, cache line aligned */
     unsigned max_batch;
     float **states, **logits; /* (max_batch,): of the items at hand */
+    float *gates;             /* the same */
 };
 
 /* One run of an op on n frames. */
@@ -78,6 +79,8 @@ struct ees__run {
     size_t n;
     float *const *states; /* n: the embedding reads patches (N, 3*P*P) here; tokens (T, C) from then on */
     float *const *logits; /* n of (K,): written by heads */
+    const struct ees__policy_weights *learned; /* of an early exit in a model with a gate, */
+    float *gates;                              /* (n,): and what it says; else NULL */
     struct ees__lane *lane;
     struct ees__team *team; /* NULL: alone. With a team n is 1 */
 };
@@ -141,7 +144,8 @@ static inline size_t ees__max_size(size_t a, size_t b) { return a > b ? a : b; }
 
 /* ---- What ops have in common ---------------------------------------------------------------------------- */
 
-/* logits of each frame = classifier (rows (n, C)).
+/* logits of each frame = classifier (rows (n, C)). The rows are the exit's pooled vectors: the model's gate, if it has one,
+ * reads them too.
  * @param scratch  ees__classify_floats(n, classifier's) */
 void ees__classify(const struct ees__linear *classifier, const struct ees__run *run, const float *rows, float *scratch);
 size_t ees__classify_floats(const struct ees__kernels *kernels, size_t n, size_t n_classes, size_t c);

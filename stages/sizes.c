@@ -48,6 +48,18 @@ static int read_image_size(const struct ees__json *json, const char *key, struct
     return 0;
 }
 
+/* One side, or the same twice. */
+static int read_patch(const struct ees__json *json, const char *key, struct ees__dims *d, ees_error *err) {
+    const json_t *value = ees__json_get(json, key);
+    if (!json_is_array(value))
+        return ees__json_size(json, key, 1, EES__MAX_IMAGE, d->patch, &d->patch, err);
+    json_int_t h = json_integer_value(json_array_get(value, 0)), w = json_integer_value(json_array_get(value, 1));
+    if (json_array_size(value) != 2 || h != w || h < 1 || h > EES__MAX_IMAGE)
+        return EES_JSON_REFUSE(json, key, value, err, "one side or the same twice, from 1 to %d", EES__MAX_IMAGE);
+    d->patch = (size_t)h;
+    return 0;
+}
+
 /* A key the framework may not have; *size is the default and the result. */
 static int read_size(const struct ees__json *json, const char *key, size_t high, size_t *size, ees_error *err) {
     return key ? ees__json_size(json, key, 1, high, *size, size, err) : 0;
@@ -58,7 +70,7 @@ int ees__config_read_sizes(const struct ees__json *json, const struct ees__vit_k
     struct ees__dims *d = &config->dims;
     size_t n_colours;
     EES_TRY(read_image_size(json, keys->image_size, d, err));
-    EES_TRY(read_size(json, keys->patch_size, EES__MAX_IMAGE, &d->patch, err));
+    EES_TRY(read_patch(json, keys->patch_size, d, err));
     EES_TRY(ees__json_size(json, keys->n_colours, 3, 3, 3, &n_colours, err));
     EES_TRY(read_size(json, keys->n_channels, MAX_CHANNELS, &d->n_channels, err));
     EES_TRY(read_size(json, keys->n_heads, MAX_CHANNELS, &d->n_heads, err));
@@ -153,6 +165,15 @@ static bool has_block(const struct ees__source *source, size_t block) {
     return false;
 }
 
+/* Heads have 64 channels, but for the widths that only huge models have: ViT-H, g, G and so400m have 16 heads. */
+static size_t guess_heads(size_t n_channels) {
+    static const size_t huge[] = {1152, 1280, 1408, 1664};
+    for (size_t i = 0; i < sizeof huge / sizeof *huge; i++)
+        if (n_channels == huge[i])
+            return 16;
+    return n_channels % 64 == 0 ? n_channels / 64 : 0;
+}
+
 int ees__config_measure(const struct ees__source *source, struct ees__config *config, ees_error *err) {
     struct ees__dims *d = &config->dims;
     EES_TRY(measure(source, "embed.patch.weight", 4, 0, MAX_CHANNELS, &d->n_channels, err));
@@ -171,7 +192,7 @@ int ees__config_measure(const struct ees__source *source, struct ees__config *co
     d->has_dist = ees__source_find(source, "embed.dist");
     d->layer_scale = ees__source_find(source, "blk.0.ls1");
     d->qkv_bias = ees__source_find(source, "blk.0.attn.qkv.bias");
-    d->n_heads = d->n_channels % 64 == 0 ? d->n_channels / 64 : 0;
+    d->n_heads = guess_heads(d->n_channels);
     return 0;
 }
 
@@ -186,26 +207,35 @@ static bool fits(struct ees__dims *d, size_t h, size_t w, size_t special, size_t
     return true;
 }
 
-/* A table of n_rows is of the config's grid or of a square one, behind `special` rows. */
-static bool find_grid(struct ees__dims *d, size_t special, size_t n_rows, bool square_first) {
-    size_t h = d->image_h / d->patch, w = d->image_w / d->patch;
+static bool fits_square(struct ees__dims *d, size_t special, size_t n_rows) {
     size_t side = n_rows > special ? (size_t)lround(sqrt((double)(n_rows - special))) : 0;
-    if (square_first && fits(d, side, side, special, n_rows))
+    return fits(d, side, side, special, n_rows);
+}
+
+/* A table of n_rows is of the config's grid or of a square one, behind rows of special tokens. timm may keep none for
+ * them, or rows for registers, too; Hugging Face's DINOv2 takes every table for a square. */
+static bool find_grid(struct ees__dims *d, enum ees__naming naming, size_t n_rows) {
+    const size_t specials[] = {d->n_special - d->n_registers, 0, d->n_special};
+    size_t n = naming == EES__NAMES_TIMM ? 3 : 1, h = d->image_h / d->patch, w = d->image_w / d->patch;
+    if (naming == EES__NAMES_HF_DINOV2 && fits_square(d, specials[0], n_rows))
         return true;
-    return fits(d, h, w, special, n_rows) || fits(d, side, side, special, n_rows);
+    for (size_t i = 0; i < n; i++)
+        if (fits(d, h, w, specials[i], n_rows))
+            return true;
+    for (size_t i = 0; i < n; i++)
+        if (fits_square(d, specials[i], n_rows))
+            return true;
+    return false;
 }
 
 int ees__config_find_table(const struct ees__source *source, struct ees__config *config, ees_error *err) {
     struct ees__dims *d = &config->dims;
     const ees_tensor_info *info = ees__source_find(source, "embed.pos");
     size_t special = d->has_dist ? 2 : 1, n_rows = info && info->rank == 3 ? info->shape[1] : 0;
-    enum ees__naming naming = source->family->naming;
     d->n_special = special + d->n_registers;
     if (n_rows > MAX_TOKENS)
         n_rows = 0;
-    /* timm may keep no row for the class token; Hugging Face's DINOv2 takes every table for a square. */
-    if (!find_grid(d, special, n_rows, naming == EES__NAMES_HF_DINOV2) &&
-        !(naming == EES__NAMES_TIMM && find_grid(d, 0, n_rows, false))) {
+    if (!find_grid(d, source->family->naming, n_rows)) {
         if (d->image_h == 0)
             return EES_FAIL(
                 err, EES_EMODEL,
@@ -226,14 +256,14 @@ int ees__config_find_table(const struct ees__source *source, struct ees__config 
 int ees__config_set_input(const struct ees__json *json, size_t h, size_t w, bool asked, struct ees__config *config,
                           ees_error *err) {
     struct ees__dims *d = &config->dims;
-    bool divides = h > 0 && w > 0 && h % d->patch == 0 && w % d->patch == 0;
-    if (!divides && asked)
+    bool holds_a_patch = h >= d->patch && w >= d->patch;
+    if (!holds_a_patch && asked)
         return EES_FAIL(err, EES_EINVAL,
-                        "an input of %zu x %zu pixels is asked for, expected multiples of the patch, %zu", h, w,
-                        d->patch);
-    if (!divides)
+                        "an input of %zu x %zu pixels is asked for, expected at least one patch, %zu x %zu", h, w,
+                        d->patch, d->patch);
+    if (!holds_a_patch)
         return EES_JSON_REFUSE(json, "patch_size", ees__json_get(json, "patch_size"), err,
-                               "a divisor of 'image_size' (%zu x %zu)", h, w);
+                               "at most 'image_size' (%zu x %zu)", h, w);
     d->image_h = h;
     d->image_w = w;
     d->grid_h = h / d->patch;

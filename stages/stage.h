@@ -24,9 +24,15 @@ struct ees__item {
      * before the first unit and may take it away when the frame is answered. */
     float *state;
     float *logits;          /* (K,) of the head that ran last */
+    /* (E+1, K) of every head that ran, then the gates of the early ones (E), NaN in a model without; NULL: nobody wants them,
+     * and heads are passed over under "none" */
+    float *all_logits;
     float degrade;          /* 0 .. 1, set by the engine before a visit: how far thresholds move to their degraded values */
     /* Zeroed when the frame enters. [0] as if degrade were 0, [1] under the thresholds as they were moved. */
     _Alignas(8) unsigned char policy_state[2][EES__POLICY_STATE_BYTES];
+    float *policy_memory;   /* the setup's memory_floats, of any content when the frame enters; NULL where that is 0 */
+    float gate;             /* of the exit head that ran last, where the model has a gate */
+    unsigned reference;     /* class + 1 of the earlier frame the policy compares with (its lag); 0: it has no answer */
 
     /* The best answer so far: of the latest head, where its logits are finite, whether the frame left there or not. */
     int exit_idx;           /* -1: no head ran yet, or the latest gave logits that are not finite */
@@ -40,13 +46,31 @@ struct ees__item {
     ees_error error; /* set when a unit failed */
 };
 
+/* Of an item's all_logits. At most 33 times what a head packs: no overflow. */
+static inline size_t ees__all_logits_floats(unsigned n_exits, size_t n_classes) {
+    return ((size_t)n_exits + 1) * n_classes + n_exits;
+}
+
+/* What a model has learned for its policies. Read-only, the model's. */
+struct ees__policy_weights {
+    float *gate;               /* (n_gate + 1,): a weight an element of the exits' pooled vectors, then the bias; NULL: none */
+    size_t n_gate;
+    float *member, *member_bias; /* (E+1, E+1) and (E+1, K): of ensembles, E early exits; NULL: none */
+};
+
 /* A policy with its parameters filled in; read-only while an engine runs. */
 struct ees__policy_setup {
     const struct ees__policy *policy; /* NULL: "none" */
+    unsigned n_exits, n_classes;
     float thresholds[EES_MAX_EXITS];
     bool degrades;                    /* false: items' `degrade` changes nothing */
     float degraded[EES_MAX_EXITS];    /* thresholds at degrade 1, each on the looser side or equal */
     unsigned patience;
+    unsigned lag;                        /* items need the answer of the frame so many before as `reference`; 0: they do not */
+    float weights[EES_MAX_EXITS + 1];    /* of the members of a mean */
+    const struct ees__policy_weights *learned; /* NULL: walked without a model */
+    size_t memory_floats;                /* an item's policy_memory */
+    float skip_below;                    /* change of the picture below which a frame is not computed; 0: all are */
     const uint8_t *replay; /* forced exits, NULL: off */
     size_t n_replay;
 };
@@ -86,6 +110,18 @@ enum ees__unit_rc {
 int ees__unit_run(const ees_model *model, const struct ees__policy_setup *setup, unsigned unit,
                   struct ees__item *const items[], unsigned n, int rc[], struct ees__lane *lane,
                   struct ees__team *team);
+
+/* ---- How much a frame's picture changed ----------------------------------------------------------------- */
+
+size_t ees__picture_floats(const ees_model *model);
+
+/* A small picture from a frame's state after ingest. */
+void ees__picture_make(const ees_model *model, const float *patches, float *picture);
+
+/* In grey levels of 0 to 255, of the patch that changed most. */
+float ees__picture_change(const ees_model *model, const float *a, const float *b);
+
+/* ---- Policies ------------------------------------------------------------------------------------------- */
 
 /* Check and fill a setup from resolved options (ees_policy_resolve()); `replay` is borrowed. */
 int ees__policy_setup(const ees_model *model, const ees_policy_options *resolved, struct ees__policy_setup *out,

@@ -41,8 +41,20 @@
 #define POLICIES(X)                                                                                                    \
     X(confidence)                                                                                                      \
     X(entropy)                                                                                                         \
+    X(entropy_norm)                                                                                                    \
+    X(margin)                                                                                                          \
+    X(sdn)                                                                                                             \
+    X(sdn_most_confident)                                                                                              \
+    X(gate)                                                                                                            \
     X(patience)                                                                                                        \
-    X(patient_and_confident)
+    X(patience_pabee)                                                                                                  \
+    X(patient_and_confident)                                                                                           \
+    X(pcee)                                                                                                            \
+    X(vote)                                                                                                            \
+    X(ensemble)                                                                                                        \
+    X(ensemble_additive)                                                                                               \
+    X(ensemble_mean)                                                                                                   \
+    X(temporal)
 
 #define DECLARE_FAMILY(name) extern const struct ees__family ees__family_##name;
 #define DECLARE_HEAD(name)   extern const struct ees__op ees__head_##name;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Running one unit on some frames: the arithmetic, then, at a head, each frame's scores and the policy's word. */
+#include <math.h>
+#include <string.h>
+
 #include "common/fail.h"
 #include "stages/model.h"
 #include "stages/policies/policy.h"
@@ -15,6 +18,8 @@ static void run_op(const ees_model *model, const struct ees__unit *unit, unsigne
             .n = n_at_once,
             .states = lane->states + i,
             .logits = lane->logits + i,
+            .learned = ees__unit_is_gated(model, unit) ? &model->learned : NULL,
+            .gates = lane->gates + i,
             .lane = lane,
             .team = team,
         };
@@ -34,6 +39,17 @@ void ees__unit_compute(const ees_model *model, const struct ees__unit *unit, str
     }
     if (unit->op)
         run_op(model, unit, n, lane, team);
+    for (unsigned i = 0; i < n && ees__unit_is_gated(model, unit); i++)
+        items[i]->gate = lane->gates[i];
+}
+
+/* For whoever wants to know what every head said. */
+static void keep_all_logits(const ees_model *model, const struct ees__unit *unit, struct ees__item *item) {
+    size_t n_classes = model->dims.n_classes, e = (size_t)unit->info.exit_idx;
+    memcpy(item->all_logits + e * n_classes, item->logits, n_classes * sizeof(float));
+    if (e < model->info.n_exits)
+        item->all_logits[(model->info.n_exits + 1) * n_classes + e] =
+            ees__unit_is_gated(model, unit) ? item->gate : NAN;
 }
 
 /* What a head's logits say becomes the item's answer so far. */
@@ -45,21 +61,18 @@ static void keep_answer(struct ees__item *item, const ees_unit_info *info, const
     item->entropy = scores->entropy;
 }
 
-static int finish_exit(const ees_model *model, const struct ees__policy_setup *setup, const ees_unit_info *info,
+/* The policy's word on an early exit or the final classifier, and the answer the frame has with it. */
+static int finish_head(const ees_model *model, const struct ees__policy_setup *setup, const ees_unit_info *info,
                        struct ees__item *item) {
     struct ees__scores scores = ees__scores_compute(item->logits, model->dims.n_classes);
+    bool leaves = ees__policy_decide(setup, (unsigned)info->exit_idx, &scores, item);
     keep_answer(item, info, &scores);
-    if (!scores.finite)
-        item->n_nonfinite++;
-    return ees__policy_decide(setup, (unsigned)info->exit_idx, &scores, item) ? EES__UNIT_DONE : EES__UNIT_NEXT;
-}
-
-static int finish_final(const ees_model *model, const ees_unit_info *info, struct ees__item *item) {
-    struct ees__scores scores = ees__scores_compute(item->logits, model->dims.n_classes);
-    keep_answer(item, info, &scores);
-    if (!scores.finite)
+    if (leaves)
+        return EES__UNIT_DONE;
+    if (info->exit_idx == (int)model->info.n_exits)
         return EES_FAIL(&item->error, EES_EDAMAGED, "logits are not finite");
-    return EES__UNIT_DONE;
+    item->n_nonfinite += !scores.finite;
+    return EES__UNIT_NEXT;
 }
 
 int ees__unit_run(const ees_model *model, const struct ees__policy_setup *setup, unsigned unit_idx,
@@ -69,17 +82,18 @@ int ees__unit_run(const ees_model *model, const struct ees__policy_setup *setup,
     const ees_unit_info *info = &unit->info;
     bool is_final = info->exit_idx == (int)model->info.n_exits;
     bool is_exit = info->exit_idx >= 0 && !is_final;
-    bool is_skipped = is_exit && !setup->policy && !setup->replay;
+    bool is_skipped = is_exit && !setup->policy && !setup->replay && !items[0]->all_logits;
     int n_next = 0;
-    if (!is_skipped)
+    if (!is_skipped) {
         ees__unit_compute(model, unit, items, n, rc, lane, team);
+        for (unsigned i = 0; i < n && info->exit_idx >= 0 && items[i]->all_logits; i++)
+            keep_all_logits(model, unit, items[i]);
+    }
     for (unsigned i = 0; i < n; i++) {
         if (is_skipped)
             rc[i] = EES__UNIT_NEXT;
-        else if (is_final)
-            rc[i] = finish_final(model, info, items[i]);
-        else if (is_exit)
-            rc[i] = finish_exit(model, setup, info, items[i]);
+        else if (is_final || is_exit)
+            rc[i] = finish_head(model, setup, info, items[i]);
         n_next += rc[i] == EES__UNIT_NEXT;
     }
     return n_next;

@@ -65,16 +65,34 @@ static bool is_variance(const char *name) {
     return n > n_end && strcmp(name + n - n_end, ".running_var") == 0;
 }
 
+/* Is any of them NaN or infinite? By their bits, which the compiler makes vector code of: carried into the sign, one is
+ * added to an exponent of all ones. */
+static bool has_nonfinite(const float *x, size_t n) {
+    uint32_t carried = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        carried |= (bits & 0x7fffffffu) + 0x00800000u;
+    }
+    return carried & 0x80000000u;
+}
+
+static int check_finite(const struct file_weights *w, const ees_tensor_info *info, const float *x, ees_error *err) {
+    if (w->options->allow_nonfinite || !has_nonfinite(x, info->n_elements))
+        return 0;
+    size_t i = 0;
+    while (isfinite(x[i]))
+        i++;
+    return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' has the value %g at index %zu", w->file, info->name, (double)x[i],
+                    i);
+}
+
 static int check_values(const struct file_weights *w, const ees_tensor_info *info, const float *x, ees_error *err) {
-    bool variance = is_variance(info->name);
-    for (size_t i = 0; i < info->n_elements; i++) {
-        if (!isfinite(x[i]) && !w->options->allow_nonfinite)
-            return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' has the value %g at index %zu", w->file, info->name,
-                            (double)x[i], i);
-        if (variance && x[i] < 0.0f)
+    EES_TRY(check_finite(w, info, x, err));
+    for (size_t i = 0; is_variance(info->name) && i < info->n_elements; i++)
+        if (x[i] < 0.0f)
             return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' has the negative variance %g at index %zu", w->file,
                             info->name, (double)x[i], i);
-    }
     return 0;
 }
 
@@ -148,8 +166,9 @@ static int check_rest(struct ees__weights *base, ees_error *err) {
     size_t n_unknown = 0;
     const struct ees__names names = ees__family_names(w->family, base->exits);
     for (size_t i = 0; i < ees_tensors_count(w->tensors); i++) {
-        const char *name = ees_tensors_at(w->tensors, i)->name;
-        if (w->used[i] || ees__names_unused(&names, name))
+        const ees_tensor_info *info = ees_tensors_at(w->tensors, i);
+        const char *name = info->name;
+        if (w->used[i] || info->n_elements == 0 || ees__names_unused(&names, name))
             continue;
         first = first ? first : name;
         n_unknown++;

@@ -75,6 +75,9 @@ typedef struct ees_engine_options {
     enum ees_take take;
     bool replan;          /**< true: a plan that was solved ("auto") follows the stream's exits and costs */
     bool unordered;       /**< false: answers leave in push order of their stream; true: as they finish */
+    /** false; true: heads run under "none" too, and each answer carries what every head on its way said. Costs a copy
+     *  of each head's logits, and memory for them in each slot. */
+    bool all_logits;
     unsigned max_batch;   /**< 0: from the measured costs; 1: off; else frames a micro-batch has at most (<= 16) */
     double audit_share;   /**< 0: off; share of early answers that are run on to full depth with spare capacity */
     uint64_t audit_seed;
@@ -116,10 +119,21 @@ typedef struct ees_result {
     const char *label;    /**< NULL without an answer */
     float confidence;     /**< max softmax */
     float entropy;        /**< natural log */
-    const float *logits;  /**< float32 (K,) before softmax; NULL without an answer */
+    /** float32 (K,) before softmax, of the head it left at; NULL without an answer. Policies that answer for several heads
+     *  ("ensemble", "vote", ...) have class_idx, confidence and entropy of their own. */
+    const float *logits;
+    /** all_logits: float32 (n_exits + 1, K), of the heads on the frame's way, whatever the policy made of them; rows of
+     *  heads that did not run mean nothing. NULL without all_logits, or without an answer */
+    const float *all_logits;
+    const float *all_gates; /**< the same: (n_exits,) what the gate said at each, NaN: the model has none */
     unsigned n_classes;
     unsigned n_warnings;  /**< recoverable oddities the JPEG decoder met; the frame was used */
     unsigned n_nonfinite; /**< exit heads on its way whose logits were NaN or infinite: never an exit */
+    /** EES_STATUS_SKIPPED: the frame_idx of the frame whose answer this is, up to the logits. */
+    uint64_t same_as;
+    /** Where ees_policy_options.skip_below is in force: how much the picture differs from the last one that was computed,
+     *  in grey levels; infinite for a stream's first. Else 0, and for frames that never had a picture. */
+    float change;
     uint64_t latency_ns;  /**< push to answer */
     unsigned n_visits;    /**< of `visits`; the last one adds up what would be beyond EES_MAX_VISITS */
     const ees_visit *visits;
@@ -157,18 +171,19 @@ typedef struct ees_unit_stats {
     uint64_t total_ns;
 } ees_unit_stats;
 
-/** Counters of one stream. Always n_pushed = n_ok + n_dropped + n_failed + frames inside. */
+/** Counters of one stream. Always n_pushed = n_ok + n_skipped + n_dropped + n_failed + frames inside. */
 typedef struct ees_stream_stats {
-    uint64_t n_pushed, n_ok, n_dropped, n_failed;
+    uint64_t n_pushed, n_ok, n_skipped, n_dropped, n_failed;
     uint64_t n_degraded, n_deadline; /**< of n_ok */
     unsigned queue_now;              /**< frames not yet begun */
     bool finished;
     ees_latency latency;
 } ees_stream_stats;
 
-/** Early answers compared with full depth. */
+/** Early and repeated answers compared with full depth. */
 typedef struct ees_audit_stats {
     uint64_t n_done, n_agreed; /**< agreed: the same class at full depth */
+    uint64_t n_done_skipped, n_agreed_skipped; /**< of these, skipped frames, run once they are released */
     uint64_t n_missed;         /**< chosen, but full depth gave no finite logits */
     uint64_t busy_ns;          /**< what it cost */
     uint64_t n_done_by_exit[EES_MAX_EXITS], n_agreed_by_exit[EES_MAX_EXITS];

@@ -19,6 +19,7 @@ extern "C" {
 #endif
 
 #define EES_MAX_EXITS 32 /**< early exits of one model, the final classifier not counted */
+#define EES_MAX_LAG   64 /**< frames that a policy looks back */
 
 typedef struct ees_model ees_model;
 
@@ -48,6 +49,9 @@ typedef struct ees_model_options {
     /** Told each tensor as it is read from the file, in the order of the units. NULL: nobody. */
     void (*on_tensor)(void *opaque, const ees_tensor_use *use);
     void *on_tensor_opaque;
+    /** Thresholds from `eestream calibrate`. NULL: certificate.json of the model's folder, where there is one; "none"; or a
+     *  file. One that was made for other weights refuses the model. */
+    const char *certificate;
 } ees_model_options;
 
 typedef struct ees_exit_info {
@@ -64,6 +68,7 @@ typedef struct ees_model_info {
     unsigned n_tokens, n_channels, n_heads, mlp_width, n_blocks, n_classes;
     double norm_eps;
     const char *pool; /**< what the classifier reads: "class", "class_dist", "class_mean", "norm_mean", "mean_norm" */
+    const char *activation; /**< of MLPs: "gelu", "gelu_tanh", "relu", "silu" */
     /** The position table as it is stored, and how it is brought to another grid: "cubic" (a -0.75), "cubic_scaled" (by
      *  (new + 0.1) / old), "cubic_antialias" (a -0.5), "cubic_corners" (align_corners). */
     unsigned table_height, table_width;
@@ -110,21 +115,35 @@ EES_API const char *ees_model_get_label(const ees_model *model, unsigned class_i
 /** Index of a label, -1: none. */
 EES_API int ees_model_find_label(const ees_model *model, const char *label);
 
+#define EES_HASH_TEXT 32 /**< bytes for a hash as text, the terminating 0 included */
+
+/** What tells these weights from others: "xxh64:" and the XXH64 (seed 0) of model.safetensors in 16 hexadecimal digits, as
+ *  `xxhsum -H64` prints it. Reads the file again.
+ *  @return 0; EES_EMODEL cannot be read; EES_EUNSUPPORTED random weights have no file; EES_ENOMEM */
+EES_API int ees_model_hash(const ees_model *model, char out[EES_HASH_TEXT], ees_error *err);
+
 /** Accepts NULL. Every engine on it must be closed before. */
 EES_API void ees_model_close(ees_model *model);
 
 /* ---- Exit policies ------------------------------------------------------------------------------------- */
 
-/** When a frame leaves. The formulas and their sources are in stages/policies/; strict comparisons, in float32, and
- *  NaN never leaves. */
+/** When a frame leaves. docs/policies.md has the formulas, their sources and defaults; comparisons in float32, and NaN
+ *  never leaves. */
 typedef struct ees_policy_options {
-    /** NULL: the model's own (config.json). "confidence": max softmax > threshold. "entropy": -sum p ln p < threshold.
-     *  "patience": `patience` exits in a row with one class. "patient_and_confident": `patience` exits in a row with
-     *  entropy < threshold. "none": always full depth, no early head runs. */
+    /** NULL: the model's own (config.json); else one of ees_policy_names(). "confidence": max softmax > threshold.
+     *  "patience": `patience` exits in a row with one class. "none": always full depth, no early head runs. */
     const char *name;
     unsigned n_thresholds;           /**< 0: the model's or the policy's default; 1: for every exit; else one per exit */
     float thresholds[EES_MAX_EXITS];
-    unsigned patience;               /**< 0: default of the policy */
+    unsigned patience;               /**< exits counted; 0: the model's or the policy's default */
+    unsigned lag;                    /**< "temporal": how many frames before its stream's reference frame is, 1 to
+                                      *   EES_MAX_LAG; 0: the model's or the policy's default */
+    /** Frames whose picture differs from the last one that was computed by less than this are not computed and repeat its
+     *  answer (EES_STATUS_SKIPPED). In grey levels of 0 to 255, of the patch that changed most; noise alone makes some.
+     *  0: the model's, none by default and under "none"; below 0: every frame is computed. Off while exits are replayed. */
+    float skip_below;
+    unsigned n_weights;              /**< "ensemble_mean": 0 the model's, or all 1; else n_exits + 1 */
+    float weights[EES_MAX_EXITS + 1];
     unsigned n_degraded;             /**< 0: the model's; a model without: never degraded; 1: for every exit; else one per exit */
     float degraded[EES_MAX_EXITS];   /**< how far thresholds may move under overload: each equal to its threshold or on the
                                       *   side that lets more frames leave (lower for confidence, higher for entropy) */
@@ -140,15 +159,79 @@ typedef struct ees_policy_options {
 EES_API int ees_policy_resolve(const ees_model *model, const ees_policy_options *options, ees_policy_options *out,
                                ees_error *err);
 
-/** Walk a frame's recorded exit logits through a policy without running the model.
+/** Walk a frame's recorded exit logits through a policy without running the model. No other frame came before it
+ *  ("temporal" goes to the end).
  *  @param resolved  from ees_policy_resolve(), or complete by itself when model-free
  *  @param logits    (n_exits + 1, n_classes) float32, the last row the final classifier's
- *  @return exit index taken, 0 .. n_exits; EES_EINVAL */
+ *  @return exit index taken, 0 .. n_exits; EES_EINVAL, also for a policy that logits alone do not decide ("gate") or
+ *          that needs learned weights; EES_ENOMEM */
 EES_API int ees_policy_walk(const ees_policy_options *resolved, unsigned n_exits, unsigned n_classes,
                             const float *logits, ees_error *err);
 
+/** Can any frame leave early? false under "none", and where counts or thresholds are out of reach: a patience of more than
+ *  the exits there are, a confidence above 1. */
+EES_API bool ees_policy_can_leave(const ees_policy_options *resolved, unsigned n_exits);
+
 /** Names of all policies, NULL-terminated. */
 EES_API const char *const *ees_policy_names(void);
+
+/* Replaying: look at recorded logits once, then decide again and again under other thresholds and counts. */
+
+/** Which scores leave at a threshold. */
+enum ees_threshold_rule {
+    EES_THRESHOLD_NONE, /**< the policy has none */
+    EES_THRESHOLD_ABOVE,
+    EES_THRESHOLD_AT_LEAST,
+    EES_THRESHOLD_BELOW,
+};
+
+typedef struct ees_policy_info {
+    enum ees_threshold_rule rule;
+    bool counts;       /**< what it says at an exit also depends on the exits before */
+    bool takes_patience;
+    bool looks_back;   /**< and on an earlier frame's answer */
+    bool needs_gate;   /**< logits alone do not decide */
+    bool needs_members; /**< needs learned weights of the model */
+} ees_policy_info;
+
+/** @return 0; EES_EINVAL unknown name. "none" has no rule and counts nothing */
+EES_API int ees_policy_get_info(const char *name, ees_policy_info *out, ees_error *err);
+
+/** What a policy sees at one exit, whatever its thresholds and counts. */
+typedef struct ees_exit_view {
+    float score;         /**< what the threshold is compared with; NaN: nothing, or not finite */
+    float confidence;    /**< of the answer */
+    uint32_t class_idx;  /**< the answer, should the frame leave here */
+    uint16_t n_votes;
+    bool finite;         /**< false: never leaves here */
+} ees_exit_view;
+
+/** What a policy sees of recorded frames.
+ *  @param model     gives learned weights; NULL: none
+ *  @param resolved  as in ees_policy_walk(); thresholds and patience do not matter
+ *  @param logits    (n_frames, n_exits + 1, n_classes) float32
+ *  @param gates     (n_frames, n_exits) what the gate said; NULL: unknown
+ *  @param out       (n_frames, n_exits + 1)
+ *  @return 0; EES_EINVAL "gate" without gates, ensembles without the weights they need; EES_ENOMEM */
+EES_API int ees_policy_view(const ees_model *model, const ees_policy_options *resolved, unsigned n_exits, unsigned n_classes,
+                            const float *logits, const float *gates, size_t n_frames, ees_exit_view *out, ees_error *err);
+
+/** Decide for frames seen by ees_policy_view() under the same policy, as an engine would; they follow each other in one
+ *  stream.
+ *  @param exits  n_frames numbers: the exit each leaves at, 0 .. n_exits
+ *  @return 0; EES_EINVAL */
+EES_API int ees_policy_replay(const ees_policy_options *resolved, unsigned n_exits, const ees_exit_view *views,
+                              size_t n_frames, uint8_t *exits, ees_error *err);
+
+/** What a model's certificate promises; its policy is the model's own. */
+typedef struct ees_certificate {
+    const char *file;
+    ees_policy_options policy;                   /**< resolved */
+    uint64_t exit_frames[EES_MAX_EXITS + 1];     /**< frames that took each exit when it was made */
+} ees_certificate;
+
+/** NULL: the model has none. Lives as long as the model. */
+EES_API const ees_certificate *ees_model_get_certificate(const ees_model *model);
 
 /* ---- Looking inside ------------------------------------------------------------------------------------ */
 
@@ -164,6 +247,7 @@ typedef struct ees_tap {
     const ees_unit_info *info;
     size_t rows, cols;
     const float *data; /**< valid during the callback */
+    float gate;        /**< after an early exit of a model with a learned gate: its estimate of the error; else NaN */
 } ees_tap;
 
 /** Run one frame through every unit and every head on the calling thread, calling `tap` after each unit. The frame's

@@ -3,7 +3,8 @@
  *
  *  A JSON object has v, source, frame, pts_s, status, exit, block, class, label, confidence, entropy, latency_ms. What not
  *  every frame has is there only when there is something to say: early ("degraded", "deadline": overload or a deadline
- *  made the answer early), nonfinite (exit heads on the way that gave NaN or infinite logits), warnings, truth, error, and
+ *  made the answer early), same_as (a skipped frame: the number of the
+ *  one whose answer it repeats), change (frames that may be skipped: in grey levels), nonfinite (exit heads on the way that gave NaN or infinite logits), warnings, truth, error, and
  *  what the options below add. A frame without an answer (dropped, failed) has nulls from exit to entropy. */
 #ifndef EESTREAM_SINK_H
 #define EESTREAM_SINK_H

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "stages/family.h"
+#include "stages/policies/policy.h"
 
 /* highway_type "LGViT": which head where, by number of exits. */
 static const char *const *find_layout(size_t n_exits) {
@@ -76,7 +77,7 @@ static int read_exits(const struct ees__json *json, struct ees__config *config, 
     return rc;
 }
 
-/* For "patience" the threshold is the count: a number or a list of one. */
+/* Of a policy without thresholds the threshold is the count: a number or a list of one. */
 static int read_patience(const struct ees__json *json, struct ees__config *config, ees_error *err) {
     const json_t *value = ees__json_get(json, "threshold");
     const json_t *count = json_array_size(value) == 1 ? json_array_get(value, 0) : value;
@@ -84,18 +85,19 @@ static int read_patience(const struct ees__json *json, struct ees__config *confi
         return 0;
     json_int_t n = json_integer_value(count);
     if (n < 1 || n > EES_MAX_EXITS)
-        return EES_JSON_REFUSE(json, "threshold", value, err, "a count from 1 to %d with 'exit_strategy' \"patience\"",
-                               EES_MAX_EXITS);
+        return EES_JSON_REFUSE(json, "threshold", value, err, "a count from 1 to %d with 'exit_strategy' \"%s\"",
+                               EES_MAX_EXITS, config->policy.name);
     config->policy.patience = (unsigned)n;
     return 0;
 }
 
 static int read_strategy(const struct ees__json *json, struct ees__config *config, ees_error *err) {
     EES_TRY(ees__config_read_policy_name(json, "exit_strategy", "entropy", config, err));
-    const char *name = config->policy.name;
-    if (strcmp(name, "patience") == 0)
+    const struct ees__policy *policy = ees__policy_find(config->policy.name);
+    bool counts = policy && policy->patience;
+    if (counts && !policy->direction)
         return read_patience(json, config, err);
-    if (strcmp(name, "patient_and_confident") == 0)
+    if (counts)
         EES_TRY(ees__config_read_counted_thresholds(json, "threshold", config, err));
     else
         EES_TRY(ees__config_read_per_exit(json, "threshold", config, config->policy.thresholds,

@@ -4,6 +4,7 @@
  * "pretrained_cfg" of config.json add the rest. */
 #include <string.h>
 
+#include "common/fail.h"
 #include "stages/family.h"
 
 static const struct ees__vit_keys arg_keys = {
@@ -20,25 +21,15 @@ static struct ees__json child_of(const struct ees__json *json, const char *key) 
     return ees__json_child(json, key, json_is_object(object) ? object : NULL);
 }
 
-/* The models whose attention heads do not have 64 channels (timm, vision_transformer.py). */
-static void guess_heads(const char *architecture, struct ees__dims *d) {
+/* The models whose number of attention heads their width does not tell (timm, vision_transformer.py). */
+static void correct_heads(const char *architecture, struct ees__dims *d) {
     static const struct {
         const char *start;
-        size_t n_heads;
-    } exceptions[] = {
-        {"vit_huge_", 16},
-        {"vit_giant_patch14_dinov2", 24},
-        {"vit_giant_patch14_reg4_dinov2", 24},
-        {"vit_giant_", 16},
-        {"vit_gigantic_", 16},
-        {"vit_so400m_", 16},
-        {"vit_so150m_", 13},
-    };
+        size_t channels; /* of a head */
+    } exceptions[] = {{"vit_base_patch16_gap_", 48}, {"vit_giantopt_", 96}, {"test_vit", 32}};
     for (size_t i = 0; i < sizeof exceptions / sizeof *exceptions; i++)
-        if (strncmp(architecture, exceptions[i].start, strlen(exceptions[i].start)) == 0) {
-            d->n_heads = exceptions[i].n_heads;
-            return;
-        }
+        if (strncmp(architecture, exceptions[i].start, strlen(exceptions[i].start)) == 0)
+            d->n_heads = d->n_channels / exceptions[i].channels;
 }
 
 /* Variants that tensors do not tell: another activation. */
@@ -70,7 +61,7 @@ static int read_sizes(const struct ees__source *source, struct ees__config *conf
     EES_TRY(ees__json_text(source->json, "architecture", "", &architecture, err));
     EES_TRY(ees__config_measure(source, config, err));
     EES_TRY(read_activation(source->json, &args, architecture, config, err));
-    guess_heads(architecture, &config->dims);
+    correct_heads(architecture, &config->dims);
     EES_TRY(read_input_size(&pretrained, &config->dims, err));
     EES_TRY(ees__config_read_sizes(&args, &arg_keys, config, err));
     EES_TRY(ees__json_real(source->json, "layer_norm_eps", 0.0, 1.0, 1e-6, &config->dims.norm_eps, err));
@@ -131,6 +122,12 @@ static int read_dinov2(const struct ees__source *source, struct ees__config *con
     EES_TRY(read_sizes(source, config, err));
     const ees_tensor_info *head = ees__source_find(source, "head.cls.weight");
     bool with_mean = head && head->rank == 2 && head->shape[1] == 2 * d->n_channels;
+    if (head && head->rank == 2 && head->shape[1] == 5 * d->n_channels)
+        return EES_FAIL(
+            err, EES_EMODEL,
+            "model.safetensors: tensor '%s' is (%zu,%zu), DINOv2's head of 4 layers, expected one of 1 layer, "
+            "(%zu,%zu)",
+            head->name, head->shape[0], head->shape[1], head->shape[0], 2 * d->n_channels);
     d->pool = with_mean ? EES__POOL_CLASS_MEAN : EES__POOL_CLASS;
     d->table_filter = d->n_registers ? EES__TABLE_CUBIC_ANTIALIAS : EES__TABLE_CUBIC_SCALED;
     return ees__config_read_early_exits(source->json, config, err);

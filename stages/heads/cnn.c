@@ -87,8 +87,8 @@ static int load_all(struct ees__loader *loader, const char *prefix, struct cnn *
     h->pooled_h = d->grid_h / 2;
     h->pooled_w = d->grid_w / 2;
     if (h->pooled_h == 0 || h->pooled_w == 0)
-        return EES_FAIL(err, EES_EMODEL, "%s pools 2 x 2 patches, an input of %zu x %zu pixels has %zu x %zu", prefix,
-                        d->image_h, d->image_w, d->grid_h, d->grid_w);
+        return EES_FAIL(err, EES_EMODEL, "head %s pools 2 x 2 patches, an input of %zu x %zu pixels has %zu x %zu",
+                        prefix, d->image_h, d->image_w, d->grid_h, d->grid_w);
     if (h->readout == PROJECT) {
         EES_TRY(ees__load_size(loader, prefix, "readout.weight", 0, n_in, &n_in, err));
         EES_TRY(load_readout(loader, prefix, n_in, h, err));

@@ -15,15 +15,16 @@ void ees__mlp_list_close(struct ees__mlp_list *list) {
 static int find_widths(struct ees__loader *loader, const char *prefix, size_t widths[EES__MAX_MLP_LAYERS + 1],
                        size_t *n, ees_error *err) {
     for (*n = 0; *n <= EES__MAX_MLP_LAYERS; ++*n) {
-        char leaf[24];
+        char leaf[32];
         size_t width;
         snprintf(leaf, sizeof leaf, "mlp.%zu.weight", *n);
         EES_TRY(ees__load_size(loader, prefix, leaf, 0, 0, &width, err));
         if (width == 0)
             break;
         if (*n == EES__MAX_MLP_LAYERS)
-            return EES_FAIL(err, EES_EMODEL, "tensor '%s.%s': at most %d layers are expected", prefix, leaf,
-                            EES__MAX_MLP_LAYERS);
+            return EES_FAIL(err, EES_EMODEL,
+                            "model.safetensors: tensor '%s.%s' is one layer too many, expected at most %d", prefix,
+                            leaf, EES__MAX_MLP_LAYERS);
         widths[*n + 1] = width;
     }
     if (*n == 0) {
@@ -41,7 +42,7 @@ int ees__mlp_list_open(struct ees__loader *loader, const char *prefix, size_t n_
     *out = (struct ees__mlp_list){0};
     EES_TRY(find_widths(loader, prefix, widths, &n, err));
     for (size_t i = 0; i < n; i++) {
-        char leaf[24];
+        char leaf[32];
         snprintf(leaf, sizeof leaf, "mlp.%zu", i);
         int rc =
             ees__load_linear(loader, prefix, leaf, EES_SHAPE(widths[i + 1], widths[i]), true, &out->layers[i], err);

@@ -15,6 +15,7 @@ enum { DEFAULT_MAX_PIXELS = 40000000 };
 
 struct ees__ingest {
     struct ees__preproc preproc;
+    unsigned height, width; /* of the model's input; the resampler makes what its patches cover of it */
     enum ees_decode decode;
     uint64_t max_pixels;
     struct ees__resample resample;
@@ -30,10 +31,14 @@ struct ees__ingest *ees__ingest_open(const struct ees__preproc *preproc, unsigne
     if (!ingest)
         return NULL;
     ingest->preproc = *preproc;
+    ingest->height = height;
+    ingest->width = width;
     ingest->decode = decode;
     ingest->max_pixels = max_pixels ? max_pixels : DEFAULT_MAX_PIXELS;
     ingest->yuv_row = ees__yuv_pick();
     ingest->jpeg = ees__jpeg_open(ingest->max_pixels);
+    height -= height % patch;
+    width -= width % patch;
     if (ees__resample_init(&ingest->resample, preproc, height, width, patch, NULL) < 0 || !ingest->jpeg) {
         ees__ingest_close(ingest);
         return NULL;
@@ -86,11 +91,10 @@ static void resized_size(const struct ees__preproc *preproc, unsigned height, un
 
 /* Without a crop the resize gives the model's input; a picture that is not resized either has to have its size. */
 static int check_uncropped(const struct ees__ingest *ingest, uint64_t resized_h, uint64_t resized_w, ees_error *err) {
-    const struct ees__resample *r = &ingest->resample;
-    if (ingest->preproc.crop || (resized_h == r->height && resized_w == r->width))
+    if (ingest->preproc.crop || (resized_h == ingest->height && resized_w == ingest->width))
         return 0;
     return EES_FAIL(err, EES_EDAMAGED, "picture becomes %llux%llu pixels, the model takes %ux%u and crops nothing",
-                    (unsigned long long)resized_w, (unsigned long long)resized_h, r->width, r->height);
+                    (unsigned long long)resized_w, (unsigned long long)resized_h, ingest->width, ingest->height);
 }
 
 static int check_size(const struct ees__ingest *ingest, unsigned height, unsigned width, ees_error *err) {
@@ -107,25 +111,24 @@ static int check_size(const struct ees__ingest *ingest, unsigned height, unsigne
 static int begin_rows(struct ees__ingest *ingest, unsigned height, unsigned width, unsigned scale, unsigned n_rows,
                       unsigned n_columns, float *patches, ees_error *err) {
     const struct ees__preproc *preproc = &ingest->preproc;
-    const unsigned crop_h = ingest->resample.height, crop_w = ingest->resample.width;
     const bool half_even = preproc->crop_round_half_even;
     uint64_t resized_h, resized_w;
     resized_size(preproc, height, width, &resized_h, &resized_w);
     EES_TRY(check_uncropped(ingest, resized_h, resized_w, err));
     struct ees__axis_shape rows = {
         .n_in = n_rows,
-        .n = crop_h,
+        .n = ingest->resample.height,
         .length = (double)height * scale / EES__JPEG_SCALE_ONE,
         .n_resized = resized_h,
-        .offset = crop_offset(resized_h, crop_h, half_even),
+        .offset = crop_offset(resized_h, ingest->height, half_even),
         .filter = preproc->filter,
     };
     struct ees__axis_shape columns = {
         .n_in = n_columns,
-        .n = crop_w,
+        .n = ingest->resample.width,
         .length = (double)width * scale / EES__JPEG_SCALE_ONE,
         .n_resized = resized_w,
-        .offset = crop_offset(resized_w, crop_w, half_even),
+        .offset = crop_offset(resized_w, ingest->width, half_even),
         .filter = preproc->filter,
     };
     return ees__resample_begin(&ingest->resample, &rows, &columns, patches, err);
@@ -269,13 +272,14 @@ static int run_yuv(struct ees__ingest *ingest, const ees_frame *frame, float *pa
 /* Already normalised (3, H, W): only cut into patches. */
 static int run_tensor(const struct ees__ingest *ingest, const ees_frame *frame, float *patches, ees_error *err) {
     const struct ees__resample *r = &ingest->resample;
-    if (!frame->data[0] || frame->width_px != r->width || frame->height_px != r->height)
+    if (!frame->data[0] || frame->width_px != ingest->width || frame->height_px != ingest->height)
         return EES_FAIL(err, EES_EINVAL, "tensor frame is (3, %u, %u), the model takes (3, %u, %u)", frame->height_px,
-                        frame->width_px, r->height, r->width);
+                        frame->width_px, ingest->height, ingest->width);
     const size_t p = r->patch;
-    const char *in = frame->data[0]; /* the caller's bytes need no alignment */
+    const char *pixels = frame->data[0]; /* the caller's bytes need no alignment */
     for (size_t c = 0; c < 3; c++)
         for (size_t y = 0; y < r->height; y++) {
+            const char *in = pixels + (c * ingest->height + y) * ingest->width * sizeof(float);
             float *out = patches + y / p * (r->width / p) * 3 * p * p + c * p * p + y % p * p;
             for (size_t x = 0; x < r->width; x += p, out += 3 * p * p, in += p * sizeof(float))
                 memcpy(out, in, p * sizeof(float));

@@ -25,7 +25,7 @@ struct ees__preproc {
 
 struct ees__ingest; /* decoder, row buffers, resize tables: one a worker, grows to the largest frame seen */
 
-/* @param height, width  model input; patch  side of a patch, divides both
+/* @param height, width  model input; patch  side of a patch: a rim at the right and the bottom that fills none is left out
  *  @return NULL: out of memory */
 struct ees__ingest *ees__ingest_open(const struct ees__preproc *preproc, unsigned height, unsigned width,
                                      unsigned patch, enum ees_decode decode, uint64_t max_pixels);

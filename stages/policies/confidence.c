@@ -3,14 +3,11 @@
  * default .865); EEVIT the same. */
 #include "stages/policies/policy.h"
 
-static bool leaves(const struct ees__policy_setup *setup, float threshold, const struct ees__scores *scores,
-                   void *state) {
-    return scores->confidence > threshold;
-}
+static float score(const struct ees__scores *scores) { return scores->confidence; }
 
 const struct ees__policy ees__policy_confidence = {
     .name = "confidence",
     .direction = EES__LEAVES_ABOVE,
     .threshold = 0.865f,
-    .leaves = leaves,
+    .score = score,
 };

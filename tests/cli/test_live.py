@@ -112,8 +112,8 @@ def test_live_frames_past_their_deadline_are_dropped(mjpeg, tmp_path):
 def test_csv_tells_the_same(mjpeg):
     done = run("run", mjpeg, "-q", "--format", "csv", "--deadline-ms", 0.001, "--policy", "confidence", "--threshold", 1)
     head, *rows = [line.split(",") for line in done.out.splitlines()]
-    assert head[-4:] == ["early", "nonfinite", "wait_ms", "run_ms"]
-    assert all(row[-4] == "deadline" and row[-3] == "0" and float(row[-1]) > 0 for row in rows)
+    assert head[-6:] == ["early", "nonfinite", "wait_ms", "run_ms", "same_as", "change"]
+    assert all(row[-6] == "deadline" and row[-5] == "0" and float(row[-3]) > 0 and row[-2:] == ["", ""] for row in rows)
 
 
 # ---- Several inputs -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "fake_model.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -76,9 +77,14 @@ static const int a_policy;
 int ees__policy_setup(const ees_model *m, const ees_policy_options *o, struct ees__policy_setup *out, ees_error *err) {
     bool none = o->name && strcmp(o->name, "none") == 0;
     *out = (struct ees__policy_setup){.policy = none ? NULL : (const struct ees__policy *)&a_policy,
-                                      .replay = o->replay, .n_replay = o->n_replay};
+                                      .replay = o->replay, .n_replay = o->n_replay,
+                                      .lag = o->lag, .skip_below = o->skip_below};
     return 0;
 }
+
+size_t ees__picture_floats(const ees_model *m) { return 1; }
+void ees__picture_make(const ees_model *m, const float *patches, float *picture) { picture[0] = patches[6]; }
+float ees__picture_change(const ees_model *m, const float *a, const float *b) { return fabsf(a[0] - b[0]); }
 
 struct ees__lane *ees__lane_open(const ees_model *m, unsigned max_batch) {
     struct ees__lane *lane = calloc(1, sizeof *lane);
@@ -128,6 +134,7 @@ static int run_one(const ees_model *m, const struct ees__policy_setup *policy, u
         item->state[3] = 0;
         item->state[4] = f.degrades;
         item->state[5] = f.held_at;
+        item->state[6] = f.picture;
     }
     if (item->state[5] == (float)unit)
         wait_at_gate((struct ees_model *)m);
@@ -147,7 +154,8 @@ static int run_one(const ees_model *m, const struct ees__policy_setup *policy, u
     item->logits[0] = item->state[0];
     item->confidence = 1;
     unsigned want = policy->replay ? policy->replay[item->seq % policy->n_replay] : (unsigned)item->state[1];
-    bool leaves = exit_idx == FAKE_EXITS || (unsigned)exit_idx == want;
+    bool leaves = exit_idx == FAKE_EXITS || (unsigned)exit_idx == want ||
+                  (policy->lag > 0 && item->reference == item->class_idx + 1);
     item->degraded = !leaves && !policy->replay && item->state[4] != 0 && item->degrade > 0;
     return leaves || item->degraded ? EES__UNIT_DONE : EES__UNIT_NEXT;
 }

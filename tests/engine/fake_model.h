@@ -13,13 +13,15 @@
 
 enum { FAKE_BLOCKS = 6, FAKE_EXITS = 2, FAKE_UNITS = 2 + 2 * FAKE_BLOCKS + FAKE_EXITS + 1, FAKE_CLASSES = 4, FAKE_ROWS = 20 };
 
-/* What a test frame's bytes say. Pushed as EES_FRAME_JPEG. */
+/* With a lag in the policy options a frame also leaves at any exit whose class is its reference's.
+ * What a test frame's bytes say. Pushed as EES_FRAME_JPEG. */
 struct fake_frame {
     uint32_t number;
     uint8_t exit;       /* 0 .. FAKE_EXITS */
     uint8_t fails_at;   /* unit that fails, 255: none */
     uint8_t degrades;   /* not 0: leaves at the first exit at any degrade level above 0 */
     uint8_t held_at;    /* unit it waits in while the model's gate is closed, 255: none */
+    uint8_t picture;    /* a picture of one grey value */
 };
 
 struct ees_model {

@@ -250,7 +250,7 @@ static void test_jsonl_lines(void **state) {
 
 static void test_csv_lines(void **state) {
     static const char header[] = "source,frame,pts_s,status,exit,block,class,label,confidence,entropy,latency_ms,"
-                                 "warnings,truth,error,early,nonfinite,wait_ms,run_ms\n";
+                                 "warnings,truth,error,early,nonfinite,wait_ms,run_ms,same_as,change\n";
     ees_result r = answered(41);
     r.source = "a,b.avi";
     r.label = "say \"cat\"";
@@ -259,18 +259,18 @@ static void test_csv_lines(void **state) {
     assert_memory_equal(text, header, sizeof header - 1);
     assert_string_equal(text + sizeof header - 1,
                         "\"a,b.avi\",41,1.234568,ok,2,6,7,\"say \"\"cat\"\"\",0.899999976,0.25,"
-                        "12.346,0,\"line\nbreak\",,,0,0.000,0.000\n");
+                        "12.346,0,\"line\nbreak\",,,0,0.000,0.000,,\n");
     r.early = EES_EARLY_DEADLINE;
     r.n_nonfinite = 2;
     r.visits = visits;
     r.n_visits = 2;
     text = write_one(&r, (ees_sink_options){.format = EES_SINK_CSV});
-    assert_non_null(strstr(text, "break\",,deadline,2,1.501,42.000\n"));
+    assert_non_null(strstr(text, "break\",,deadline,2,1.501,42.000,,\n"));
     ees_error error = {.code = EES_EDAMAGED, .message = "bad, \xff very"};
     r = failed(&error);
     text = write_one(&r, (ees_sink_options){.format = EES_SINK_CSV});
     assert_string_equal(text + sizeof header - 1,
-                        "s,3,,failed,,,,,,,0.000,0,,\"bad, \xef\xbf\xbd very\",,0,0.000,0.000\n");
+                        "s,3,,failed,,,,,,,0.000,0,,\"bad, \xef\xbf\xbd very\",,0,0.000,0.000,,\n");
 }
 
 /* Fields that are there only when they say something. */
@@ -283,6 +283,22 @@ static void test_early_answers(void **state) {
     r.n_warnings = 1;
     assert_non_null(strstr(write_one(&r, (ees_sink_options){0}),
                            ",\"latency_ms\":12.346,\"early\":\"deadline\",\"nonfinite\":1,\"warnings\":1}\n"));
+}
+
+/* A skipped frame names the frame it repeats; computed frames of the same run say how much they changed. */
+static void test_skipped_answers(void **state) {
+    ees_result r = answered(41);
+    r.change = 2.5f;
+    assert_non_null(strstr(write_one(&r, (ees_sink_options){0}), ",\"latency_ms\":12.346,\"change\":2.5}\n"));
+    r.change = INFINITY; /* the first of its stream */
+    assert_non_null(strstr(write_one(&r, (ees_sink_options){0}), ",\"latency_ms\":12.346}\n"));
+    r.status = EES_STATUS_SKIPPED;
+    r.same_as = 39;
+    r.change = 0;
+    assert_non_null(strstr(write_one(&r, (ees_sink_options){0}), "\"status\":\"skipped\",\"exit\":2,"));
+    assert_non_null(
+        strstr(write_one(&r, (ees_sink_options){0}), ",\"latency_ms\":12.346,\"same_as\":39,\"change\":0}\n"));
+    assert_non_null(strstr(write_one(&r, (ees_sink_options){.format = EES_SINK_CSV}), ",0.000,0.000,39,0\n"));
 }
 
 static void test_visits(void **state) {
@@ -600,7 +616,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_floats_as_printf), cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_json_strings),     cmocka_unit_test(test_jsonl_lines),
-        cmocka_unit_test(test_csv_lines),        cmocka_unit_test(test_early_answers),
+        cmocka_unit_test(test_csv_lines),        cmocka_unit_test(test_early_answers), cmocka_unit_test(test_skipped_answers),
         cmocka_unit_test(test_visits),           cmocka_unit_test(test_longest_visits),
         cmocka_unit_test(test_jsonl_round_trip), cmocka_unit_test(test_decimal_comma),
         cmocka_unit_test(test_device_full),      cmocka_unit_test(test_closed_pipe),

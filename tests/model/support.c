@@ -93,7 +93,8 @@ void walk_units(const ees_model *model, const struct ees__policy_setup *setup, c
     *out = (struct walked){.item = {.frame = frame, .seq = seq, .exit_idx = -1}};
     out->item.state = ees__calloc_aligned(info->state_bytes, 1);
     out->item.logits = out->logits = ees__calloc_aligned(info->n_classes, sizeof(float));
-    assert_true(lane && out->item.state && out->logits);
+    out->item.policy_memory = ees__calloc_aligned(setup->memory_floats + 1, sizeof(float));
+    assert_true(lane && out->item.state && out->logits && out->item.policy_memory);
     for (unsigned i = 0; i < info->n_units && out->rc == EES__UNIT_NEXT; i++, out->n_units_run++)
         ees__unit_run(model, setup, i, &(struct ees__item *){&out->item}, 1, &out->rc, lane, NULL);
     ees__lane_close(lane);
@@ -101,6 +102,7 @@ void walk_units(const ees_model *model, const struct ees__policy_setup *setup, c
 
 void walked_fini(struct walked *walked) {
     ees__free(walked->item.state);
+    ees__free(walked->item.policy_memory);
     ees__free(walked->logits);
 }
 

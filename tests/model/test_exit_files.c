@@ -5,110 +5,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "stages/stage_list.h"
-#include "support.h"
+#include "exit_tensors.h"
+#include "stages/family.h"
+#include "stages/model.h"
+#include "stages/weights.h"
 
-enum { C = 16, K = 3, T = 7, N_PIXELS = 3 * 8 * 12 };
-enum { FILTERS = 5, READOUT = 7, TOKEN_HIDDEN = 6, CHANNEL_HIDDEN = 20, MLP_HIDDEN = 9, BLOCK_MLP = 27 };
+enum { K = 3, T = 7, N_PIXELS = 3 * 8 * 12 };
 
 #define HF_SIZES                                                                                                       \
     "\"image_size\":[8,12],\"patch_size\":4,\"hidden_size\":16,\"num_attention_heads\":2,\"intermediate_size\":24,"    \
     "\"num_hidden_layers\":2,\"num_labels\":3,\"layer_norm_eps\":1e-6"
-#define POOLED " conv_normal self_attention dummy_mlp "
-#define BLOCK  " vit vit_ee "
-#define LISTS  " mlp mlp_ee vit_ee mixer_ee resmlp_ee "
-#define CNN    " cnn_ignore_ee cnn_add_ee cnn_project_ee "
-
-enum kind { PAIR, NORM, BATCH_NORM, VECTOR }; /* PAIR: weight and bias */
-enum only { ALWAYS, DISTILLED, PLAIN };
-
-/* docs/heads.md, for a grid of 2 x 3 and one special token. */
-static const struct {
-    const char *heads, *leaf;
-    enum kind kind;
-    enum only only;
-    unsigned rank;
-    size_t shape[4];
-    unsigned spelling; /* of LGViT's names */
-} tensors[] = {
-    {" conv_normal ", "conv", PAIR, ALWAYS, 4, {C, C, 3, 3}, 0},
-    {" conv_normal ", "bn1", BATCH_NORM, ALWAYS, 1, {C}, 1},
-    {" self_attention ", "attn.qkv", PAIR, ALWAYS, 2, {3 * C, C}, 1},
-    {" self_attention ", "attn.proj", PAIR, ALWAYS, 2, {C, C}, 1},
-    {" dummy_mlp ", "fc1", PAIR, ALWAYS, 2, {10, C}, 0},
-    {" dummy_mlp ", "fc2", PAIR, ALWAYS, 2, {C, 10}, 0},
-    {BLOCK, "blk.norm1", NORM, ALWAYS, 1, {C}, 0},
-    {BLOCK, "blk.attn.qkv", PAIR, ALWAYS, 2, {3 * C, C}, 0},
-    {BLOCK, "blk.attn.proj", PAIR, ALWAYS, 2, {C, C}, 0},
-    {BLOCK, "blk.norm2", NORM, ALWAYS, 1, {C}, 0},
-    {BLOCK, "blk.mlp.fc1", PAIR, ALWAYS, 2, {BLOCK_MLP, C}, 0},
-    {BLOCK, "blk.mlp.fc2", PAIR, ALWAYS, 2, {C, BLOCK_MLP}, 0},
-    {" linear ", "pool", PAIR, PLAIN, 2, {C, C}, 0},
-    {" linear ", "norm", NORM, DISTILLED, 1, {C}, 0},
-    {" vit ", "pool", PAIR, PLAIN, 2, {C, C}, 1},
-    {" vit ", "norm", NORM, DISTILLED, 1, {C}, 1},
-    {POOLED " linear ", "head.cls", PAIR, ALWAYS, 2, {K, C}, 0},
-    {POOLED " linear ", "head.dist", PAIR, DISTILLED, 2, {K, C}, 0},
-    {" vit ", "head.cls", PAIR, ALWAYS, 2, {K, C}, 1},
-    {" vit ", "head.dist", PAIR, DISTILLED, 2, {K, C}, 1},
-    {" mlp_ee vit_ee ", "norm", NORM, ALWAYS, 1, {C}, 0},
-    {" cnn_project_ee ", "readout", PAIR, ALWAYS, 2, {READOUT, 2 * C}, 0},
-    {" cnn_project_ee ", "conv", PAIR, ALWAYS, 4, {FILTERS, READOUT, 3, 3}, 0},
-    {" cnn_ignore_ee cnn_add_ee ", "conv", PAIR, ALWAYS, 4, {FILTERS, C, 3, 3}, 0},
-    {" mixer_ee ", "norm1", NORM, ALWAYS, 1, {C}, 0},
-    {" mixer_ee ", "token.fc1", PAIR, ALWAYS, 2, {TOKEN_HIDDEN, T}, 0},
-    {" mixer_ee ", "token.fc2", PAIR, ALWAYS, 2, {T, TOKEN_HIDDEN}, 0},
-    {" mixer_ee ", "norm2", NORM, ALWAYS, 1, {C}, 0},
-    {" resmlp_ee ", "aff1", NORM, ALWAYS, 1, {C}, 0},
-    {" resmlp_ee ", "token", PAIR, ALWAYS, 2, {T, T}, 0},
-    {" resmlp_ee ", "ls1", VECTOR, ALWAYS, 1, {C}, 0},
-    {" resmlp_ee ", "aff2", NORM, ALWAYS, 1, {C}, 0},
-    {" resmlp_ee ", "ls2", VECTOR, ALWAYS, 1, {C}, 0},
-    {" mixer_ee resmlp_ee ", "channel.fc1", PAIR, ALWAYS, 2, {CHANNEL_HIDDEN, C}, 0},
-    {" mixer_ee resmlp_ee ", "channel.fc2", PAIR, ALWAYS, 2, {C, CHANNEL_HIDDEN}, 0},
-    {LISTS, "mlp.0", PAIR, ALWAYS, 2, {MLP_HIDDEN, C}, 0},
-    {CNN, "mlp.0", PAIR, ALWAYS, 2, {MLP_HIDDEN, FILTERS}, 0},
-    {LISTS CNN, "mlp.1", PAIR, ALWAYS, 2, {K, MLP_HIDDEN}, 0},
-};
-
-static const char *const heads[] = {
-    "conv_normal", "self_attention", "dummy_mlp",  "linear",         "vit",      "mlp",      "mlp_ee",
-    "vit_ee",      "cnn_ignore_ee",  "cnn_add_ee", "cnn_project_ee", "mixer_ee", "resmlp_ee"};
-enum { N_HEADS = sizeof heads / sizeof *heads };
-
-static void add_one(struct tiny *tiny, const char *family, size_t i, const char *ending, unsigned rank) {
-    static const size_t one_axis_of[4] = {0};
-    char name[64];
-    size_t shape[4];
-    memcpy(shape, rank == tensors[i].rank ? tensors[i].shape : one_axis_of, sizeof shape);
-    shape[0] = tensors[i].shape[0];
-    snprintf(name, sizeof name, "exit.0.%s%s", tensors[i].leaf, ending);
-    tiny_add_canonical(tiny, family, strncmp(family, "lgvit", 5) ? 0 : tensors[i].spelling, name, rank, shape);
-}
-
-/* The tensors of a head as exit 0, under the names of a family. */
-static void add_head(struct tiny *tiny, const char *family, const char *head, bool distilled) {
-    char word[32];
-    snprintf(word, sizeof word, " %s ", head);
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
-        if (!strstr(tensors[i].heads, word) || tensors[i].only == (distilled ? PLAIN : DISTILLED))
-            continue;
-        add_one(tiny, family, i, tensors[i].kind == VECTOR ? "" : ".weight", tensors[i].rank);
-        if (tensors[i].kind != VECTOR)
-            add_one(tiny, family, i, ".bias", 1);
-        if (tensors[i].kind == BATCH_NORM) {
-            add_one(tiny, family, i, ".running_mean", 1);
-            add_one(tiny, family, i, ".running_var", 1);
-        }
-    }
-}
-
-static void set_exit(json_t *config, const char *head) {
-    json_object_set_new(config, "early_exits",
-                        json_pack("{s:[{s:i,s:s}],s:{s:s,s:f}}", "exits", "after_block", 1, "head", head, "policy",
-                                  "name", "confidence", "thresholds", 0.5));
-}
-
 static int keep_exit(void *opaque, const ees_tap *tap) {
     if (tap->kind == EES_TAP_LOGITS && tap->info->exit_idx == 0)
         memcpy(opaque, tap->data, K * sizeof(float));
@@ -138,8 +44,8 @@ static void answer(struct tiny *tiny, float logits[K]) {
 static void answer_canonical(const struct form *form, const char *head, float logits[K]) {
     struct tiny tiny;
     tiny_init_form(&tiny, form);
-    set_exit(tiny.config, head);
-    add_head(&tiny, form->family, head, form->flags & FORM_DIST);
+    exits_set(tiny.config, head);
+    exits_add(&tiny, form->family, head, form->flags & FORM_DIST);
     answer(&tiny, logits);
 }
 
@@ -154,11 +60,11 @@ static void test_canonical_names_beside_every_naming(void **state) {
         {.family = "timm-vit", .config = "{\"model_args\":{\"img_size\":[8,12],\"num_heads\":2}}"},
         {.family = "torchvision-vit", .config = "{\"args\":{\"image_size\":[8,12],\"num_heads\":2}}"},
     };
-    for (size_t h = 0; h < N_HEADS; h++) {
+    for (size_t h = 0; exit_heads[h]; h++) {
         float expected[K], logits[K];
-        answer_canonical(&vit, heads[h], expected);
+        answer_canonical(&vit, exit_heads[h], expected);
         for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-            answer_canonical(&others[i], heads[h], logits);
+            answer_canonical(&others[i], exit_heads[h], logits);
             assert_memory_equal(logits, expected, sizeof logits);
         }
     }
@@ -192,13 +98,78 @@ static void test_names_of_lgvit(void **state) {
             answer_canonical(distilled ? &deit : &vit, head, expected);
             tiny_init_form(&tiny, &own[distilled]);
             json_object_set_new(tiny.config, "highway_type", json_string(head));
-            add_head(&tiny, own[distilled].family, head, distilled);
+            exits_add(&tiny, own[distilled].family, head, distilled);
             snprintf(name, sizeof name, "deit.encoder.highway.0.%s",
                      distilled ? lgvit_names[i].of_deit : lgvit_names[i].of_vit);
             assert_non_null(tiny_find(&tiny, name));
             answer(&tiny, logits);
             assert_memory_equal(logits, expected, sizeof logits);
         }
+}
+
+/* ---- LGViT's rules (spec 4.1, 5.2) --------------------------------------------------------------------- */
+
+/* A model of 12 blocks with random weights; NULL: refused. */
+static ees_model *open_lgvit(const char *keys, ees_error *err) {
+    char text[512];
+    struct ees__json config = {0};
+    const struct ees__source source = {.family = ees__family_by_name("lgvit-vit"), .json = &config};
+    struct ees__weights *weights;
+    ees_model *model = NULL;
+    ees_model_options options;
+    int n = snprintf(text, sizeof text,
+                     "{%s,\"image_size\":16,\"patch_size\":8,\"hidden_size\":8,\"num_attention_heads\":2,"
+                     "\"num_hidden_layers\":12,\"intermediate_size\":8,\"num_labels\":3}",
+                     keys);
+    ees_model_options_default(&options);
+    assert_int_equal(ees__json_parse(text, (size_t)n, "config.json", &config, NULL), 0);
+    assert_int_equal(ees__weights_open_random(3, &weights, NULL), 0);
+    int rc = ees__model_build("lgvit", &source, NULL, weights, &options, &model, err);
+    assert_true(rc == 0 ? model != NULL : rc == EES_EMODEL);
+    weights->close(weights);
+    ees__json_close(&config);
+    return rc == 0 ? model : NULL;
+}
+
+static void check_exits(const char *keys, unsigned n, unsigned first, const char *const *head, size_t step) {
+    ees_error err = {0};
+    ees_model *model = open_lgvit(keys, &err);
+    if (!model)
+        fail_msg("%s: %s", keys, err.message);
+    const ees_model_info *info = ees_model_get_info(model);
+    assert_int_equal(info->n_exits, n);
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(info->exits[i].after_block, first + i);
+        assert_string_equal(info->exits[i].head, head[i * step]);
+    }
+    ees_model_close(model);
+}
+
+static void test_rules_of_lgvit(void **state) {
+    static const char *const types[] = {"linear",  "vit",          "self_attention", "conv_normal",
+                                        "conv1_1", "attention_r1", "conv2_1",        "attention_r9"};
+    static const char *const eight[] = {"conv1_1",      "conv1_1",      "conv2_1",      "conv2_1",
+                                        "attention_r2", "attention_r2", "attention_r3", "attention_r3"};
+    static const char *const six[] = {"conv1_1",      "conv2_1",      "attention_r2",
+                                      "attention_r2", "attention_r3", "attention_r3"};
+    static const char *const four[] = {"conv1_1", "conv2_1", "attention_r2", "attention_r3"};
+    static const char *const two[] = {"conv1_1", "attention_r2"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        char keys[128];
+        snprintf(keys, sizeof keys, "\"highway_type\":\"%s\",\"num_early_exits\":7", types[i]);
+        check_exits(keys, 7, 6, &types[i], 0);
+    }
+    check_exits("\"position_exits\":\"[1,2,3,4]\"", 4, 1, types, 0); /* linear, four of them */
+    check_exits("\"position_exits\":[3],\"num_early_exits\":1", 1, 3, types, 0);
+#define LAYOUT(n, positions)                                                                                           \
+    "\"highway_type\":\"LGViT\",\"num_early_exits\":" #n ",\"position_exits\":\"" positions "\""
+    check_exits(LAYOUT(8, "[4,5,6,7,8,9,10,11]"), 8, 4, eight, 1);
+    check_exits(LAYOUT(6, "[5,6,7,8,9,10]"), 6, 5, six, 1);
+    check_exits(LAYOUT(4, "[1,2,3,4]"), 4, 1, four, 1);
+    check_exits(LAYOUT(2, "[11,12]"), 2, 11, two, 1);
+    ees_error err = {0};
+    assert_null(open_lgvit("\"highway_type\":\"vit\"", &err)); /* 4 exits by default, and no place for them */
+    assert_true(strstr(err.message, "'position_exits'") && strstr(err.message, "4 blocks"));
 }
 
 static void test_names_of_eevit(void **state) {
@@ -210,7 +181,7 @@ static void test_names_of_eevit(void **state) {
     struct tiny tiny;
     answer_canonical(&vit, "dummy_mlp", expected);
     tiny_init_form(&tiny, &form);
-    add_head(&tiny, "eevit", "dummy_mlp", false);
+    exits_add(&tiny, "eevit", "dummy_mlp", false);
     assert_non_null(tiny_find(&tiny, "transformer.layers.0.highway.highway_head.layer2.bias"));
     answer(&tiny, logits);
     assert_memory_equal(logits, expected, sizeof logits);
@@ -219,8 +190,8 @@ static void test_names_of_eevit(void **state) {
 /* ---- other inputs -------------------------------------------------------------------------------------- */
 
 static void test_other_inputs(void **state) {
-    for (size_t h = 0; h < N_HEADS; h++) {
-        bool fixed = strstr(heads[h], "cnn") || strstr(heads[h], "mixer") || strstr(heads[h], "resmlp");
+    for (size_t h = 0; exit_heads[h]; h++) {
+        bool fixed = strstr(exit_heads[h], "cnn") || strstr(exit_heads[h], "mixer") || strstr(exit_heads[h], "resmlp");
         char dir[64];
         struct tiny tiny;
         ees_model *model = NULL;
@@ -228,15 +199,15 @@ static void test_other_inputs(void **state) {
         ees_error err = {0};
         make_folder(dir);
         tiny_init_form(&tiny, &vit);
-        set_exit(tiny.config, heads[h]);
-        add_head(&tiny, "hf-vit", heads[h], false);
+        exits_set(tiny.config, exit_heads[h]);
+        exits_add(&tiny, "hf-vit", exit_heads[h], false);
         tiny_write(&tiny, dir);
         ees_model_options_default(&options);
         options.image_height_px = 20;
         options.image_width_px = 16;
         int rc = ees_model_open(dir, &options, &model, &err);
         if (rc != (fixed ? EES_EMODEL : 0))
-            fail_msg("%s at another size: %d %s", heads[h], rc, err.message);
+            fail_msg("%s at another size: %d %s", exit_heads[h], rc, err.message);
         if (fixed)
             assert_true(strstr(err.message, "'exit.0.") && strstr(err.message, "20 x 16") && strstr(err.hint, "size"));
         ees_model_close(model);
@@ -263,7 +234,7 @@ static const struct {
     {"mlp_ee", LAST_AXIS, "exit.0.mlp.1.weight", 8, {"'exit.0.mlp.1.weight' is (3,8), expected (3,9)"}},
     {"mlp_ee", FIRST_AXIS, "exit.0.mlp.0.weight", 0, {"'exit.0.mlp.0.weight'", "0 for axis 0"}},
     {"mlp_ee", REMOVE, "exit.0.norm.bias", 0, {"'exit.0.norm.bias'", "missing"}},
-    {"linear", FIRST_AXIS, "exit.0.head.cls.weight", K + 1, {"'exit.0.head.cls.weight' is (4,16), expected (3,16)"}},
+    {"linear", FIRST_AXIS, "exit.0.head.cls.weight", K - 1, {"'exit.0.head.cls.weight' is (2,16), expected (3,16)"}},
     {"conv_normal", FIRST_AXIS, "exit.0.conv.weight", 8, {"'exit.0.conv.weight'", "expected (16,16,3,3)"}},
     {"cnn_ignore_ee", FIRST_AXIS, "exit.0.conv.weight", 4, {"'exit.0.mlp.0.weight' is for 5 pooled values", "makes 4"}},
     {"cnn_add_ee", LAST_AXIS, "exit.0.mlp.0.weight", 4, {"'exit.0.mlp.0.weight' is for 4 pooled values", "makes 5"}},
@@ -290,8 +261,8 @@ static void test_wrong_tensors(void **state) {
         ees_error err = {0};
         make_folder(dir);
         tiny_init_form(&tiny, &vit);
-        set_exit(tiny.config, wrong[i].head);
-        add_head(&tiny, "hf-vit", wrong[i].head, false);
+        exits_set(tiny.config, wrong[i].head);
+        exits_add(&tiny, "hf-vit", wrong[i].head, false);
         struct tensor *t = tiny_find(&tiny, wrong[i].tensor);
         if (wrong[i].change == REMOVE)
             tiny_remove(&tiny, wrong[i].tensor);
@@ -315,8 +286,8 @@ static void test_superfluous_tensors(void **state) {
     ees_error err = {0};
     make_folder(dir);
     tiny_init_form(&tiny, &vit);
-    set_exit(tiny.config, "mlp");
-    add_head(&tiny, "hf-vit", "mlp_ee", false);
+    exits_set(tiny.config, "mlp");
+    exits_add(&tiny, "hf-vit", "mlp_ee", false);
     tiny_write(&tiny, dir);
     assert_int_equal(ees_model_open(dir, NULL, &model, &err), EES_EMODEL);
     assert_true(strstr(err.message, "exit.0.norm.") && strstr(err.message, "not part of"));
@@ -328,6 +299,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_canonical_names_beside_every_naming),
         cmocka_unit_test(test_names_of_lgvit),
+        cmocka_unit_test(test_rules_of_lgvit),
         cmocka_unit_test(test_names_of_eevit),
         cmocka_unit_test(test_other_inputs),
         cmocka_unit_test(test_wrong_tensors),

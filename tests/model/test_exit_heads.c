@@ -240,9 +240,52 @@ static void test_against_plain_forwards(void **state) {
     }
 }
 
+/* Millions of multiply-accumulates on ViT-B/16, the table of docs/heads.md. Default widths: no tensor tells them. */
+static void test_costs(void **state) {
+    static const struct {
+        const char *head;
+        double mega_macs;
+    } costs[] = {
+        {"conv1_1", 117.6},
+        {"conv2_1", 116.2},
+        {"conv_normal", 1110},
+        {"attention_r", 91.1},
+        {"self_attention", 406.9},
+        {"dummy_mlp", 1.6},
+        {"linear", .67},
+        {"vit", 11.4},
+        {"mlp", 4.8},
+        {"mlp_ee", 4.8},
+        {"vit_ee", 15.5},
+        {"cnn_ignore_ee", 28.1},
+        {"cnn_add_ee", 28.1},
+        {"cnn_project_ee", 144.3},
+        {"mixer_ee", 588},
+        {"resmlp_ee", 502},
+    };
+    static const struct sizes vit_b = {14, 14, 1, 768, 12, 100, false, false, true, EES__POST_GELU, {0}};
+    const struct ees__dims of_vit_b = make_dims(&vit_b);
+    for (size_t i = 0; ees__heads[i]; i++) {
+        struct ees__loader loader = {.kernels = ees__kernels_get(NULL, NULL), .dims = &of_vit_b};
+        struct ees__op_cost cost = {0};
+        void *self;
+        size_t row = 0;
+        while (strcmp(costs[row].head, ees__heads[i]->name))
+            assert_true(++row < sizeof costs / sizeof *costs);
+        assert_int_equal(ees__weights_open_random(1, &loader.weights, NULL), 0);
+        assert_int_equal(ees__heads[i]->open(&loader, "exit.0", 2, &self, &cost, NULL), 0);
+        print_message("  %-15s %.2f\n", costs[row].head, cost.flops / 2e6);
+        assert_true(fabs(cost.flops / 2e6 - costs[row].mega_macs) <= .01 * costs[row].mega_macs);
+        ees__heads[i]->close(self);
+        loader.weights->close(loader.weights);
+        ees__loader_fini(&loader);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_plain_forwards),
+        cmocka_unit_test(test_costs),
     };
     return cmocka_run_group_tests_name("exit heads", tests, NULL, NULL);
 }

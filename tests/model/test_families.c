@@ -184,6 +184,94 @@ static void test_timm_dinov2(void **state) {
     assert_memory_equal(logits, expected, sizeof logits);
 }
 
+/* ---- tables and rims ----------------------------------------------------------------------------------- */
+
+/* timm's table has rows for registers unless it has none for special tokens at all. */
+static void test_timm_table_with_registers(void **state) {
+    const struct form form = {.family = "timm-vit", .config = "{" TIMM_SIZES "}", .flags = FORM_REGISTERS};
+    float expected[K], logits[K];
+    struct tiny tiny;
+    answer_form(&form, expected);
+    tiny_init_form(&tiny, &form);
+    struct tensor *pos = tiny_find(&tiny, "pos_embed");
+    size_t n = pos->shape[1] * C;
+    float *rows = calloc(n + 2 * C, sizeof *rows);
+    assert_non_null(rows);
+    memcpy(rows, pos->data, C * sizeof *rows);
+    memcpy(rows + 3 * C, pos->data + C, (n - C) * sizeof *rows);
+    free(pos->data);
+    pos->data = rows;
+    pos->shape[1] += 2;
+    answer(&tiny, "timm-vit", logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+}
+
+static void answer_pixels(struct tiny *tiny, const float *pixels, float logits[K]) {
+    ees_model *model = open_written(tiny, NULL);
+    trace_logits(model, pixels, logits);
+    ees_model_close(model);
+    tiny_fini(tiny);
+}
+
+/* Ten rows are a grid of 2 x 5 and not a class token's row before a square of 9. */
+static void test_timm_table_like_a_square_and_one(void **state) {
+    const struct form form = {.family = "timm-vit",
+                              .config = "{\"model_args\":{\"img_size\":[8,20],\"num_heads\":2}}",
+                              .image_h = 8,
+                              .image_w = 20,
+                              .patch = 4};
+    float pixels[3 * 8 * 20], expected[K], logits[K];
+    struct tiny tiny;
+    fill_pixels(pixels, sizeof pixels / sizeof *pixels);
+    tiny_init_form(&tiny, &form);
+    answer_pixels(&tiny, pixels, expected);
+    tiny_init_form(&tiny, &form);
+    struct tensor *cls = tiny_find(&tiny, "cls_token"), *pos = tiny_find(&tiny, "pos_embed");
+    for (size_t i = 0; i < C; i++)
+        cls->data[i] += pos->data[i];
+    pos->shape[1]--;
+    memmove(pos->data, pos->data + C, pos->shape[1] * C * sizeof(float));
+    answer_pixels(&tiny, pixels, logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+}
+
+/* Pixels at the right and the bottom that fill no patch are not looked at. */
+static void test_rim(void **state) {
+    const struct form form = {.family = "hf-vit",
+                              .config = "{\"model_type\":\"vit\",\"image_size\":[11,15],\"patch_size\":[4,4],"
+                                        "\"hidden_size\":16,\"num_attention_heads\":2,\"intermediate_size\":24,"
+                                        "\"num_hidden_layers\":2,\"num_labels\":3,\"layer_norm_eps\":1e-6}"};
+    float inner[N_PIXELS], pixels[3 * 11 * 15], expected[K], logits[K];
+    struct tiny tiny;
+    answer_form(&plain_forms[0], expected);
+    fill_pixels(inner, N_PIXELS);
+    for (size_t i = 0; i < sizeof pixels / sizeof *pixels; i++) {
+        size_t row = i / 15 % 11, column = i % 15;
+        pixels[i] = row < 8 && column < 12 ? inner[(i / (11 * 15) * 8 + row) * 12 + column] : 100.0f;
+    }
+    tiny_init_form(&tiny, &form);
+    answer_pixels(&tiny, pixels, logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+}
+
+/* transformers writes the tensor of no registers. */
+static void test_no_registers(void **state) {
+    const struct form with = {.family = "hf-dinov2-with-registers",
+                              .config = "{\"model_type\":\"dinov2_with_registers\",\"mlp_ratio\":1.5,"
+                                        "\"image_size\":[8,12],\"patch_size\":4,\"hidden_size\":16,"
+                                        "\"num_attention_heads\":2,\"num_hidden_layers\":2,\"num_labels\":3,"
+                                        "\"num_register_tokens\":0}",
+                              .flags = FORM_SCALE | FORM_WIDE_HEAD};
+    float expected[K], logits[K];
+    struct tiny tiny;
+    tiny_init_form(&tiny, &with);
+    answer(&tiny, with.family, expected);
+    tiny_init_form(&tiny, &with);
+    tiny_add(&tiny, "dinov2_with_registers.embeddings.register_tokens", 3, 1, 0, C);
+    answer(&tiny, with.family, logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+}
+
 /* ---- a plain forward ----------------------------------------------------------------------------------- */
 
 enum { T = 1 + 2 + 6, FIRST_PATCH = 3 };
@@ -572,13 +660,79 @@ static void test_table_rule_of_each_family(void **state) {
     }
 }
 
+/* ---- activations --------------------------------------------------------------------------------------- */
+
+/* The arithmetic: tests/kernels/check_gelu.c; a block with each of them: test_exit_heads.c. */
+static void test_activations(void **state) {
+#define ACTING(name)                                                                                                   \
+    { .family = "hf-vit", .config = "{\"model_type\":\"vit\"," HF_SIZES ",\"hidden_act\":\"" name "\"}" }
+    static const struct {
+        struct form form;
+        enum ees__post_op activation;
+    } cases[] = {
+        {ACTING("gelu"), EES__POST_GELU},
+        {ACTING("gelu_new"), EES__POST_GELU_TANH},
+        {ACTING("gelu_pytorch_tanh"), EES__POST_GELU_TANH},
+        {ACTING("gelu_fast"), EES__POST_GELU_TANH},
+        {ACTING("relu"), EES__POST_RELU},
+        {ACTING("silu"), EES__POST_SILU},
+        {{.family = "timm-vit",
+          .config = "{\"model_args\":{\"img_size\":[8,12],\"num_heads\":2,\"act_layer\":\"gelu_tanh\"}}"},
+         EES__POST_GELU_TANH},
+        {{.family = "torchvision-vit", .config = "{\"args\":{\"image_size\":[8,12],\"num_heads\":2}}"}, EES__POST_GELU},
+    };
+    float logits[sizeof cases / sizeof *cases][K], pixels[N_PIXELS];
+    fill_pixels(pixels, N_PIXELS);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tiny tiny;
+        tiny_init_form(&tiny, &cases[i].form);
+        ees_model *model = open_written(&tiny, NULL);
+        assert_int_equal(model->dims.activation, cases[i].activation);
+        trace_logits(model, pixels, logits[i]);
+        ees_model_close(model);
+        tiny_fini(&tiny);
+    }
+    float moved = fabsf(logits[0][0] - logits[1][0]); /* tanh instead of erf, in two small blocks */
+    assert_true(moved > 0 && moved < 1e-2f);
+    assert_memory_equal(logits[1], logits[2], sizeof logits[1]);
+    assert_memory_not_equal(logits[0], logits[4], sizeof logits[0]);
+}
+
+/* The official head of 4 layers reads five vectors. */
+static void test_dinov2_head_of_four_layers(void **state) {
+    char dir[64];
+    struct tiny tiny;
+    ees_model *model = NULL;
+    ees_error err = {0};
+    make_folder(dir);
+    init_published(&tiny, FORM_REGISTERS | FORM_SCALE, false);
+    tiny_remove(&tiny, "head.weight");
+    tiny_add(&tiny, "head.weight", 2, K, 5 * C, 0);
+    tiny_write(&tiny, dir);
+    assert_int_equal(ees_model_open(dir, NULL, &model, &err), EES_EMODEL);
+    assert_true(strstr(err.message, "'head.weight' is (3,80)") && strstr(err.message, "4 layers"));
+    tiny_fini(&tiny);
+    remove_folder(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vit_namings_agree),   cmocka_unit_test(test_old_torchvision),
-        cmocka_unit_test(test_deit_namings_agree),  cmocka_unit_test(test_dinov2_namings_agree),
-        cmocka_unit_test(test_timm_dinov2),         cmocka_unit_test(test_dinov2_against_a_plain_forward),
-        cmocka_unit_test(test_half_precision),      cmocka_unit_test(test_pictures_of_each_family),
-        cmocka_unit_test(test_processor_of_dinov2), cmocka_unit_test(test_table_rule_of_each_family),
+        cmocka_unit_test(test_vit_namings_agree),
+        cmocka_unit_test(test_old_torchvision),
+        cmocka_unit_test(test_deit_namings_agree),
+        cmocka_unit_test(test_dinov2_namings_agree),
+        cmocka_unit_test(test_timm_dinov2),
+        cmocka_unit_test(test_timm_table_with_registers),
+        cmocka_unit_test(test_timm_table_like_a_square_and_one),
+        cmocka_unit_test(test_rim),
+        cmocka_unit_test(test_no_registers),
+        cmocka_unit_test(test_dinov2_against_a_plain_forward),
+        cmocka_unit_test(test_half_precision),
+        cmocka_unit_test(test_pictures_of_each_family),
+        cmocka_unit_test(test_processor_of_dinov2),
+        cmocka_unit_test(test_table_rule_of_each_family),
+        cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_dinov2_head_of_four_layers),
     };
     return cmocka_run_group_tests_name("families", tests, NULL, NULL);
 }

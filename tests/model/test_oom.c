@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "support.h"
+#include "exit_tensors.h"
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
@@ -118,10 +118,27 @@ static void test_backbones(void **state) {
     }
 }
 
+/* The heads with most to allocate. */
+static void test_heads(void **state) {
+    static const struct form form = {
+        .family = "hf-vit",
+        .config = "{\"model_type\":\"vit\",\"image_size\":[8,12],\"patch_size\":4,\"hidden_size\":16,"
+                  "\"num_attention_heads\":2,\"intermediate_size\":24,\"num_hidden_layers\":2,\"num_labels\":3}"};
+    static const char *const heads[] = {"vit_ee", "linear", "conv_normal", "cnn_project_ee", "mixer_ee", "resmlp_ee"};
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        struct tiny tiny;
+        tiny_init_form(&tiny, &form);
+        exits_set(tiny.config, heads[i]);
+        exits_add(&tiny, "hf-vit", heads[i], false);
+        check_folder(&tiny);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exits),
         cmocka_unit_test(test_backbones),
+        cmocka_unit_test(test_heads),
     };
     return cmocka_run_group_tests_name("models without memory", tests, NULL, NULL);
 }

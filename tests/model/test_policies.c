@@ -10,8 +10,6 @@
 
 #define DIR EES_SHARED_DATA "/fixtures/lgvit_policy_logits"
 
-extern const struct ees__policy ees__policy_confidence, ees__policy_entropy;
-
 static void test_known_scores(void **state) {
     const float z[] = {2, 1, .5f, -1};
     struct ees__scores s = ees__scores_compute(z, 4);
@@ -34,15 +32,21 @@ static void test_edge_scores(void **state) {
         assert_false(ees__scores_compute(bad[i], 3).finite);
 }
 
+/* "sdn" alone leaves at the threshold itself. */
 static void test_strict_comparisons(void **state) {
-    struct ees__policy_setup setup = {0};
-    struct ees__scores s = {.finite = true, .confidence = .8f, .entropy = .8f};
-    assert_false(ees__policy_confidence.leaves(&setup, .8f, &s, NULL));
-    assert_false(ees__policy_entropy.leaves(&setup, .8f, &s, NULL));
-    s.confidence = nextafterf(.8f, 1);
-    s.entropy = nextafterf(.8f, 0);
-    assert_true(ees__policy_confidence.leaves(&setup, .8f, &s, NULL));
-    assert_true(ees__policy_entropy.leaves(&setup, .8f, &s, NULL));
+    static const struct {
+        const char *name;
+        bool at, above, below;
+    } cases[] = {{"confidence", false, true, false}, {"margin", false, true, false},       {"sdn", true, true, false},
+                 {"entropy", false, false, true},    {"entropy_norm", false, false, true}, {"gate", false, false, true},
+                 {"ensemble", true, true, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct ees__policy *policy = ees__policy_find(cases[i].name);
+        assert_int_equal(ees__policy_is_beyond(policy, .8f, .8f), cases[i].at);
+        assert_int_equal(ees__policy_is_beyond(policy, nextafterf(.8f, 1), .8f), cases[i].above);
+        assert_int_equal(ees__policy_is_beyond(policy, nextafterf(.8f, 0), .8f), cases[i].below);
+        assert_false(ees__policy_is_beyond(policy, NAN, .8f));
+    }
 }
 
 /* Rows of logits whose argmax is as given; NaN rows for -1. */
@@ -82,8 +86,11 @@ static void test_patient_and_confident(void **state) {
 
 static void test_nan_never_leaves(void **state) {
     const int all_nan[] = {-1, -1, -1, -1, -1};
-    for (const char *const *name = ees_policy_names(); *name; name++)
-        assert_int_equal(walk(*name, 0, all_nan), 4);
+    for (const char *const *name = ees_policy_names(); *name; name++) {
+        const struct ees__policy *policy = ees__policy_find(*name);
+        bool alone = !policy || (!policy->needs_gate && !policy->needs_members);
+        assert_int_equal(walk(*name, 0, all_nan), alone ? 4 : EES_EINVAL);
+    }
 }
 
 static void test_none_goes_to_the_end(void **state) {

@@ -102,6 +102,7 @@ static int engine_policy(const struct bench *b, const struct bench_model *m, boo
     }
     size_t n = whole_windows(m->mix.n);
     CLI_TRY(options_policy(b->o, out, err));
+    out->skip_below = -1.0f; /* the same few frames again and again */
     out->replay = m->mix.exits;
     out->n_replay = n_frames < n ? n_frames : n;
     return 0;

@@ -15,10 +15,13 @@ static void print_model(const ees_model_info *m) {
            (double)m->weights_bytes / (1 << 20), (double)m->state_bytes / 1024, (double)m->scratch_bytes / 1024);
 }
 
-static void print_exits(const ees_model_info *m, const ees_policy_options *policy) {
-    char text[640];
+static void print_exits(const ees_model *model, const ees_model_info *m, const ees_policy_options *policy) {
+    const ees_certificate *certificate = ees_model_get_certificate(model);
+    char text[1280];
     policy_text(policy, text, sizeof text);
     printf("policy      %s\n", text);
+    if (certificate)
+        printf("certificate %s\n", certificate->file);
     printf("exits       %u early", m->n_exits);
     for (unsigned e = 0; e < m->n_exits; e++)
         printf("%s%u:%s after block %u", e ? ", " : ": ", e, m->exits[e].head, m->exits[e].after_block);
@@ -60,20 +63,19 @@ static json_t *model_json(const ees_model *model, const ees_model_info *m, const
             exits, json_pack("{s:i, s:s}", "after_block", (int)m->exits[e].after_block, "head", m->exits[e].head));
     for (unsigned i = 0; i < policy->n_thresholds; i++)
         json_array_append_new(thresholds, json_real((double)policy->thresholds[i]));
-    return json_pack(
-        "{s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:s, s:{s:[ii], s:s}, s:I, s:I, s:I, s:I, "
-        "s:{s:s, s:o, s:i}, s:o, s:o}",
-        "name", m->name, "family", m->family, "kernels", m->kernels, "input_px", (int)m->image_width_px,
-        (int)m->image_height_px, "patch_px", (int)m->patch_px, "tokens", (int)m->n_tokens, "width", (int)m->n_channels,
-        "heads", (int)m->n_heads, "mlp_width", (int)m->mlp_width, "blocks", (int)m->n_blocks, "classes",
-        (int)m->n_classes, "norm_eps", m->norm_eps, "pool", m->pool, "position_table", "grid", (int)m->table_height,
-        (int)m->table_width, "filter", m->table_filter, "parameters", (json_int_t)m->n_params, "weights_bytes",
-        (json_int_t)m->weights_bytes, "state_bytes", (json_int_t)m->state_bytes, "scratch_bytes",
-        (json_int_t)m->scratch_bytes, "policy", "name", policy->name ? policy->name : "none", "thresholds", thresholds,
-        "patience", (int)policy->patience, "exits", exits, "units", units_json(model, m));
+    return json_pack("{s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I, s:I, s:I, s:I, "
+                     "s:{s:s, s:o, s:i}, s:o, s:o}",
+                     "name", m->name, "family", m->family, "kernels", m->kernels, "input_px", (int)m->image_width_px,
+                     (int)m->image_height_px, "patch_px", (int)m->patch_px, "tokens", (int)m->n_tokens, "width",
+                     (int)m->n_channels, "heads", (int)m->n_heads, "mlp_width", (int)m->mlp_width, "blocks",
+                     (int)m->n_blocks, "classes", (int)m->n_classes, "norm_eps", m->norm_eps, "parameters",
+                     (json_int_t)m->n_params, "weights_bytes", (json_int_t)m->weights_bytes, "state_bytes",
+                     (json_int_t)m->state_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes, "policy", "name",
+                     policy->name ? policy->name : "none", "thresholds", thresholds, "patience", (int)policy->patience,
+                     "exits", exits, "units", units_json(model, m));
 }
 
-/* ---- Tensors -------------------------------------------------------------------------------------------- */
+/* ---- Weights -------------------------------------------------------------------------------------------- */
 
 /* Canonical name, shape, and the file's names for it. */
 static void keep_tensor(void *opaque, const ees_tensor_use *use) {
@@ -97,6 +99,16 @@ static void print_tensors(const json_t *tensors) {
     }
 }
 
+/* What it takes to compute with the weights elsewhere, beside the sizes. */
+static void add_weights_json(json_t *json, const ees_model_info *m, json_t *tensors) {
+    json_object_set_new(json, "pool", json_string(m->pool));
+    json_object_set_new(json, "activation", json_string(m->activation));
+    json_object_set_new(
+        json, "position_table",
+        json_pack("{s:[ii], s:s}", "grid", (int)m->table_width, (int)m->table_height, "filter", m->table_filter));
+    json_object_set(json, "tensors", tensors);
+}
+
 static int inspect(const struct options *o, const ees_model *model, json_t *tensors, ees_error *err) {
     const ees_model_info *info = ees_model_get_info(model);
     ees_policy_options asked, policy;
@@ -105,13 +117,13 @@ static int inspect(const struct options *o, const ees_model *model, json_t *tens
     if (o->format == REPORT_JSON) {
         json_t *json = model_json(model, info, &policy);
         if (o->tensor_table)
-            json_object_set(json, "tensors", tensors);
+            add_weights_json(json, info, tensors);
         int rc = file_write_json("-", json, err);
         json_decref(json);
         return rc;
     }
     print_model(info);
-    print_exits(info, &policy);
+    print_exits(model, info, &policy);
     print_units(model, info);
     if (o->tensor_table)
         print_tensors(tensors);

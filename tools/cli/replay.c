@@ -165,7 +165,7 @@ static int read_counts(struct replay *r, const char *path, const char *wanted, c
 
 /* ---- JSONL --------------------------------------------------------------------------------------------- */
 
-/* The "exit" field of each line; frames without an answer have none to replay. */
+/* The "exit" field of each line. Frames without an answer have none to replay, and those that were skipped took no exit. */
 static int read_line(struct replay *r, const char *path, size_t line, const char *text, size_t n, unsigned n_exits,
                      ees_error *err) {
     json_error_t where;
@@ -173,7 +173,9 @@ static int read_line(struct replay *r, const char *path, size_t line, const char
     if (!object)
         return CLI_FAIL(err, EES_EINVAL, "%s: line %zu is not JSON: %s", path, line, where.text);
     const json_t *exit_field = json_object_get(object, "exit");
-    json_int_t e = json_is_integer(exit_field) ? json_integer_value(exit_field) : -1;
+    const char *status = json_string_value(json_object_get(object, "status"));
+    bool computed = !status || strcmp(status, ees_status_name(EES_STATUS_SKIPPED)) != 0;
+    json_int_t e = computed && json_is_integer(exit_field) ? json_integer_value(exit_field) : -1;
     json_decref(object);
     if (e > (json_int_t)n_exits)
         return CLI_FAIL(err, EES_EINVAL, "%s: line %zu: exit %lld, the model has 0 to %u", path, line, (long long)e,

@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "eestream/eestream.h"
+#include "tools/cli/statistics.h"
 #include "tools/cli/stream.h"
 #include "tools/cli/truth.h"
 
@@ -31,10 +32,12 @@ struct summary {
     uint64_t n_by_status[EES_STATUS_FAILED + 1];
     uint64_t n_early[EES_EARLY_DEADLINE + 1];
     uint64_t n_warned, n_nonfinite, n_unknown_truth, block_sum;
-    struct exit_count exits[EES_MAX_EXITS + 1];
+    struct exit_count exits[EES_MAX_EXITS + 1]; /* frames that were computed */
+    struct exit_count repeated;                 /* frames that were skipped */
     struct source_count *sources; /* NULL: not counted apart */
     size_t n_sources;
     bool unordered;
+    const ees_certificate *certificate; /* whose thresholds are used; NULL: others are */
     /* set by summary_finish() */
     ees_stats stats;
     ees_policy_options policy; /* resolved */
@@ -47,6 +50,8 @@ struct summary {
     uint64_t max_rss_bytes;
     const char *trace_path; /* NULL: none */
     uint64_t n_trace_events;
+    struct drift drift; /* from the certificate's exits */
+    bool drifted;
 };
 
 void summary_init(struct summary *s, const ees_model *model, const ees_policy_options *resolved, const char *replay);
@@ -66,7 +71,7 @@ int summary_check(const struct summary *s, const struct stream *stream, ees_erro
 void summary_fini(struct summary *s);
 
 uint64_t summary_answered(const struct summary *s);
-double summary_mean_block(const struct summary *s); /* 0: no frame answered */
+double summary_mean_block(const struct summary *s); /* of computed frames; 0: none */
 double summary_accuracy(const struct summary *s);   /* 0..1, negative: no truth known */
 double summary_fps(const struct summary *s);
 
@@ -83,13 +88,16 @@ struct work_shares {
 };
 struct work_shares summary_work(const struct summary *s);
 
-struct exit_count summary_total(const struct summary *s);
+struct exit_count summary_total(const struct summary *s);  /* of computed frames, */
+struct exit_count summary_judged(const struct summary *s); /* and of all that have an answer */
 
 /* ---- summary_text.c, summary_json.c ---- */
 
 void summary_print(FILE *out, const struct summary *s);
 void summary_print_exits(FILE *out, const struct summary *s);
 json_t *summary_json(const struct summary *s);
+
+json_t *policy_json(const ees_policy_options *resolved);
 
 /* "confidence, threshold 0.8" */
 void policy_text(const ees_policy_options *resolved, char *out, size_t n);

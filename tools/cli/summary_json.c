@@ -24,7 +24,7 @@ static json_t *exit_json(const struct summary *s, unsigned e) {
     return o;
 }
 
-static json_t *policy_json(const ees_policy_options *p) {
+json_t *policy_json(const ees_policy_options *p) {
     json_t *o = json_pack("{s:s, s:[]}", "name", p->name ? p->name : "none", "thresholds");
     for (unsigned i = 0; i < p->n_thresholds; i++)
         json_array_append_new(json_object_get(o, "thresholds"), json_real((double)p->thresholds[i]));
@@ -34,6 +34,14 @@ static json_t *policy_json(const ees_policy_options *p) {
         json_array_append_new(json_object_get(o, "degraded_thresholds"), json_real((double)p->degraded[i]));
     if (p->patience)
         json_object_set_new(o, "patience", json_integer(p->patience));
+    if (p->lag)
+        json_object_set_new(o, "lag", json_integer(p->lag));
+    if (p->n_weights)
+        json_object_set_new(o, "weights", json_array());
+    for (unsigned i = 0; i < p->n_weights; i++)
+        json_array_append_new(json_object_get(o, "weights"), json_real((double)p->weights[i]));
+    if (p->skip_below > 0)
+        json_object_set_new(o, "skip_below", json_real((double)p->skip_below));
     return o;
 }
 
@@ -83,6 +91,8 @@ static json_t *audit_json(const struct summary *s) {
         json_array_append_new(exits, at);
     }
     json_object_set_new(o, "exits", exits);
+    if (a->n_done_skipped)
+        json_object_set_new(o, "skipped", agreement_json(a->n_agreed_skipped, a->n_done_skipped));
     json_object_set_new(o, "missed", json_integer((json_int_t)a->n_missed));
     json_object_set_new(o, "busy_share", json_real(summary_work(s).audit));
     return o;
@@ -137,8 +147,12 @@ json_t *summary_json(const struct summary *s) {
     }
     if (accuracy >= 0) {
         json_object_set_new(o, "accuracy", json_real(accuracy));
-        json_object_set_new(o, "judged", json_integer((json_int_t)summary_total(s).n_judged));
+        json_object_set_new(o, "judged", json_integer((json_int_t)summary_judged(s).n_judged));
     }
+    if (s->certificate)
+        json_object_set_new(o, "certificate",
+                            json_pack("{s:o, s:b, s:f, s:f}", "file", json_text(s->certificate->file), "drifted",
+                                      (int)s->drifted, "distance", s->drift.distance, "p_value", s->drift.p_value));
     if (s->replay)
         json_object_set_new(o, "replay", json_string(s->replay));
     add_work(o, s);

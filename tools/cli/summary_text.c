@@ -15,7 +15,13 @@ void policy_text(const ees_policy_options *p, char *out, size_t n) {
     for (unsigned i = 0; i < p->n_degraded && used >= 0 && (size_t)used < n; i++)
         used += snprintf(out + used, n - (size_t)used, i ? " %g" : ", under overload %g", (double)p->degraded[i]);
     if (p->patience && used >= 0 && (size_t)used < n)
-        snprintf(out + used, n - (size_t)used, ", patience %u", p->patience);
+        used += snprintf(out + used, n - (size_t)used, ", patience %u", p->patience);
+    if (p->lag && used >= 0 && (size_t)used < n)
+        used += snprintf(out + used, n - (size_t)used, ", lag %u", p->lag);
+    for (unsigned i = 0; i < p->n_weights && used >= 0 && (size_t)used < n; i++)
+        used += snprintf(out + used, n - (size_t)used, i ? " %g" : ", weights %g", (double)p->weights[i]);
+    if (p->skip_below > 0 && used >= 0 && (size_t)used < n)
+        snprintf(out + used, n - (size_t)used, ", frames skipped below a change of %g", (double)p->skip_below);
 }
 
 /* ---- Exits --------------------------------------------------------------------------------------------- */
@@ -159,6 +165,23 @@ static void print_audit(FILE *out, const struct summary *s) {
             print_agreement(out, a->n_agreed_by_exit[e], a->n_done_by_exit[e]);
             fputc('\n', out);
         }
+    if (a->n_done_skipped) {
+        fprintf(out, "           skipped: ");
+        print_agreement(out, a->n_agreed_skipped, a->n_done_skipped);
+        fputc('\n', out);
+    }
+}
+
+static void print_certificate(FILE *out, const struct summary *s) {
+    if (!s->certificate)
+        return;
+    fprintf(out, "           by %s\n", s->certificate->file);
+    if (s->drifted)
+        fprintf(
+            out,
+            "warning    the exits have drifted: %.0f %% of the frames leave elsewhere than the certificate expects (p "
+            "%.1g); calibrate again on frames like these\n",
+            100 * s->drift.distance, s->drift.p_value);
 }
 
 static void print_trace(FILE *out, const struct summary *s) {
@@ -179,7 +202,7 @@ static void print_results(FILE *out, const struct summary *s) {
                 s->info->n_blocks / depth);
     if (accuracy >= 0)
         fprintf(out, "accuracy   %.2f %% of %llu frames whose class is known\n", 100 * accuracy,
-                (unsigned long long)summary_total(s).n_judged);
+                (unsigned long long)summary_judged(s).n_judged);
     if (s->n_unknown_truth)
         fprintf(out, "           %llu frames have a true class the model does not know\n",
                 (unsigned long long)s->n_unknown_truth);
@@ -210,5 +233,6 @@ void summary_print(FILE *out, const struct summary *s) {
     print_replans(out, s);
     policy_text(&s->policy, policy, sizeof policy);
     fprintf(out, "policy     %s%s%s\n", policy, s->replay ? "; exits replayed: " : "", s->replay ? s->replay : "");
+    print_certificate(out, s);
     print_trace(out, s);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tools/cli/file.h"
+#include "tools/cli/verify_inputs.h"
 #include "tools/cli/verbs.h"
 
 #define LOGITS_TOLERANCE 1e-4 /* absolute */
@@ -27,9 +28,8 @@ struct verify {
     const struct options *o;
     ees_model *model;
     const ees_model_info *info;
-    ees_tensors *inputs, *expected;
-    float *pixels;
-    const ees_tensor_info *pixel_info;
+    struct verify_inputs inputs;
+    ees_tensors *expected;
     float *logits; /* ours: (B, n_exits + 1, K) */
     size_t n_images, image;
     struct compared *tensors;
@@ -41,10 +41,10 @@ struct verify {
 
 /* ---- Loading ------------------------------------------------------------------------------------------- */
 
-static int open_beside(const char *dir, const char *given, const char *name, ees_tensors **out, ees_error *err) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return ees_tensors_open(given ? given : path, out, err);
+/* What is given, or else the file of that name in the folder. */
+static const char *path_of(const char *dir, const char *given, const char *name, char path[4096]) {
+    snprintf(path, 4096, "%s/%s", dir, name);
+    return given ? given : path;
 }
 
 static int read_tensor(const ees_tensors *file, const ees_tensor_info *info, float **out, ees_error *err) {
@@ -52,23 +52,6 @@ static int read_tensor(const ees_tensors *file, const ees_tensor_info *info, flo
     if (!*out)
         return CLI_FAIL(err, EES_ENOMEM, "out of memory for %s (%zu elements)", info->name, info->n_elements);
     return ees_tensors_read_f32(file, info, *out, err);
-}
-
-static int load_inputs(struct verify *v, ees_error *err) {
-    const ees_model_info *m = v->info;
-    const ees_tensor_info *info = ees_tensors_find(v->inputs, "pixel_values");
-    if (!info)
-        return CLI_FAIL(err, EES_EINVAL, "the inputs hold no pixel_values");
-    if (info->rank != 4 || info->shape[0] == 0 || info->shape[1] != 3 || info->shape[2] != m->image_height_px ||
-        info->shape[3] != m->image_width_px)
-        return CLI_FAIL(err, EES_EINVAL, "pixel_values is not (B, 3, %u, %u) with B above 0", m->image_height_px,
-                        m->image_width_px);
-    v->pixel_info = info;
-    v->n_images = info->shape[0];
-    v->logits = calloc(v->n_images * (m->n_exits + 1u) * m->n_classes, sizeof *v->logits);
-    if (!v->logits)
-        return CLI_FAIL(err, EES_ENOMEM, "out of memory for the logits of %zu images", v->n_images);
-    return read_tensor(v->inputs, info, &v->pixels, err);
 }
 
 /* Is `name` "<head><number><tail>"? @return the number, -1: no */
@@ -192,14 +175,12 @@ static int on_tap(void *opaque, const ees_tap *tap) {
 }
 
 static int trace_images(struct verify *v, ees_error *err) {
-    const ees_tensor_info *p = v->pixel_info;
+    v->logits = calloc(v->n_images * (v->info->n_exits + 1u) * v->info->n_classes, sizeof *v->logits);
+    if (!v->logits)
+        return CLI_FAIL(err, EES_ENOMEM, "out of memory for the logits of %zu images", v->n_images);
     for (v->image = 0; v->image < v->n_images; v->image++) {
-        ees_frame frame = {.kind = EES_FRAME_TENSOR,
-                           .width_px = (uint32_t)p->shape[3],
-                           .height_px = (uint32_t)p->shape[2],
-                           .data = {v->pixels + v->image * (p->n_elements / v->n_images)},
-                           .frame_idx = v->image,
-                           .pts_ns = -1};
+        ees_frame frame;
+        CLI_TRY(verify_inputs_frame(&v->inputs, v->info, v->image, &frame, err));
         CLI_TRY(ees_model_trace(v->model, &frame, on_tap, v, err));
     }
     return 0;
@@ -311,7 +292,7 @@ static int check_policies(struct verify *v, const char *dir, ees_error *err) {
 
 /* The model for inputs of this size, which need not be the training's. */
 static int open_model(struct verify *v, const char *dir, ees_error *err) {
-    const ees_tensor_info *info = ees_tensors_find(v->inputs, "pixel_values");
+    const ees_tensor_info *info = v->inputs.pixels;
     struct options o = *v->o;
     char size[48];
     if (info && info->rank == 4) {
@@ -325,10 +306,11 @@ static int open_model(struct verify *v, const char *dir, ees_error *err) {
 }
 
 static int verify(struct verify *v, const char *dir, ees_error *err) {
-    CLI_TRY(open_beside(dir, v->o->expect_inputs, "inputs.safetensors", &v->inputs, err));
+    char path[4096];
+    CLI_TRY(verify_inputs_open(path_of(dir, v->o->expect_inputs, "inputs.safetensors", path), &v->inputs, err));
+    v->n_images = v->inputs.n_images;
     CLI_TRY(open_model(v, dir, err));
-    CLI_TRY(open_beside(dir, v->o->expect_outputs, "expected.safetensors", &v->expected, err));
-    CLI_TRY(load_inputs(v, err));
+    CLI_TRY(ees_tensors_open(path_of(dir, v->o->expect_outputs, "expected.safetensors", path), &v->expected, err));
     CLI_TRY(load_expected(v, err));
     CLI_TRY(trace_images(v, err));
     report_tensors(v);
@@ -342,9 +324,8 @@ static void close_all(struct verify *v) {
     for (size_t i = 0; i < v->n_tensors; i++)
         free(v->tensors[i].values);
     free(v->tensors);
-    free(v->pixels);
     free(v->logits);
-    ees_tensors_close(v->inputs);
+    verify_inputs_close(&v->inputs);
     ees_tensors_close(v->expected);
     ees_model_close(v->model);
 }

@@ -4,10 +4,10 @@
 import argparse
 import sys
 
-from . import onnx_export, onnx_import
+from . import checkpoint, onnx_export, onnx_import
 from .errors import ConvertError
 
-COMMANDS = [onnx_import, onnx_export]
+COMMANDS = [checkpoint, onnx_import, onnx_export]
 EXIT_DONE, EXIT_MODEL, EXIT_OUTPUT = 0, 4, 5  # as `eestream` has them
 
 

@@ -41,11 +41,6 @@ class HeadContext:
         """The class token as (B, C), of a distilled model the distillation token too."""
         return [g.pick(x, 1, i) for i in range(2 if self.layers.distilled else 1)]
 
-    def classify(self, g: Graph, y: str, x: str, prefix: str) -> str:
-        """The pooling of LGViT's heads: classifiers of mean(Y) + token."""
-        mean = g.mean(y, 1)
-        return self.network.classify_tokens(g, [g.plus(mean, row) for row in self.rows(g, x)], f"{prefix}.head")
-
     def mlp_list(self, g: Graph, x: str, prefix: str) -> str:
         """mlp.0, mlp.1, ...: gelu between them."""
         i = 0
@@ -64,7 +59,7 @@ def conv1_1(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> str:
         y = layers.conv(g, y, f"{prefix}.dw", pad=1, group=g.shape(y)[1])
         y = layers.batch_norm(g, g.activate(y, "gelu"), f"{prefix}.bn2")
     y = layers.batch_norm(g, layers.conv(g, y, f"{prefix}.conv2"), f"{prefix}.bn3")
-    return c.classify(g, g.plus(layers.from_grid(g, y), patches), x, prefix)
+    return c.network.classify_exit(g, g.plus(layers.from_grid(g, y), patches), x, prefix)
 
 
 HEADS["conv2_1"] = conv1_1  # the same without dw and bn2
@@ -75,7 +70,7 @@ def conv_normal(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> s
     layers = c.layers
     y = layers.conv(g, layers.to_grid(g, c.patches(g, x), c.network.grid_at(g, x)), f"{prefix}.conv", pad=1)
     y = layers.batch_norm(g, g.activate(y, "gelu"), f"{prefix}.bn1")
-    return c.classify(g, layers.from_grid(g, y), x, prefix)
+    return c.network.classify_exit(g, layers.from_grid(g, y), x, prefix)
 
 
 @head("attention_r")
@@ -86,23 +81,25 @@ def attention_r(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> s
     kept = g.reshape(patches, c.layers.batch, h, w, width)
     kept = g.slice(g.slice(kept, 1, 0, h, number), 2, 0, w, number)
     rows = g.reshape(kept, c.layers.batch, g.shape(kept)[1] * g.shape(kept)[2], width)
-    return c.classify(g, c.layers.attention(g, rows, f"{prefix}.attn", LGVIT_HEADS), x, prefix)
+    return c.network.classify_exit(g, c.layers.attention(g, rows, f"{prefix}.attn", LGVIT_HEADS), x, prefix)
 
 
 @head("self_attention")
 def self_attention(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> str:
-    y = c.layers.attention(g, c.patches(g, x), f"{prefix}.attn", c.layers.heads)
-    return c.classify(g, y, x, prefix)
+    y = c.layers.attention(g, c.patches(g, x), f"{prefix}.attn", c.network.heads_at(g, x))
+    return c.network.classify_exit(g, y, x, prefix)
 
 
 @head("dummy_mlp")
 def dummy_mlp(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> str:
     hidden = g.activate(c.layers.linear(g, c.patches(g, x), f"{prefix}.fc1"), "relu")
-    return c.classify(g, c.layers.linear(g, hidden, f"{prefix}.fc2"), x, prefix)
+    return c.network.classify_exit(g, c.layers.linear(g, hidden, f"{prefix}.fc2"), x, prefix)
 
 
 @head("linear")
 def linear(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> str:
+    if c.network.n_special == 0:
+        return c.network.classify_exit(g, x, x, prefix)
     if c.layers.distilled:
         rows = [c.layers.norm(g, row, f"{prefix}.norm") for row in c.rows(g, x)]
     else:

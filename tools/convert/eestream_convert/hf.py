@@ -72,6 +72,8 @@ def config(model: Model, labels: list[str]) -> dict:
         "qkv_bias": model.qkv_bias,
         "id2label": {str(i): label for i, label in enumerate(labels)},
     }
+    if model.exits:
+        result["early_exits"] = {"exits": model.exits} | ({"policy": model.policy} if model.policy else {})
     if not kind.startswith("dinov2"):
         return result | {"intermediate_size": model.mlp_width}
     result |= {"mlp_ratio": mlp_ratio(model), "use_swiglu_ffn": model.activation == "silu_gate", "layerscale_value": 1.0}

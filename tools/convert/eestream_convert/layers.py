@@ -15,7 +15,7 @@ class Layers:
     def __init__(self, source: Source, batch: int):
         self.source, self.info, self.batch = source, source.info, batch
         self.eps = self.info["norm_eps"]
-        self.activation = self.info.get("activation", "gelu")
+        self.activation = self.info["activation"]
         width, height = self.info["input_px"]
         self.image = (height, width)
         self.grid = (height // self.info["patch_px"], width // self.info["patch_px"])

@@ -20,6 +20,7 @@ from .head_graphs import HeadContext, head_of
 from .layers import Layers
 from .policies import Policy
 from .source import Source
+from .swin_graph import Swin
 from .vit_graph import Vit
 
 NAME = "export"
@@ -46,7 +47,7 @@ class Export:
     def __init__(self, source: Source, batch: int = 1):
         self.source, self.info = source, source.info
         self.layers = Layers(source, batch)
-        self.network = Vit(self.layers)
+        self.network = Swin(self.layers) if "blk.0.attn.rel_bias" in source else Vit(self.layers)
         self.context = HeadContext(self.layers, self.network)
         self.exits = self.info["exits"]
         self.graph = Graph()

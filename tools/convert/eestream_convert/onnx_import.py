@@ -7,6 +7,7 @@ from pathlib import Path
 
 from . import folder, hf, onnx_file, vit
 from .errors import ConvertError
+from .recognise import recognise
 from .walk import Walk
 
 NAME = "import"
@@ -37,7 +38,9 @@ def import_onnx(model: Path, output: str | None = None, image_size: tuple[int, i
     graph, tensors = onnx_file.load(model)
     walk = Walk(graph, tensors, image_size)
     del tensors
-    return vit.recognise(walk.run(output or graph.graph.output[0].name), walk.image)
+    names = [info.name for info in graph.graph.output]
+    first = output or ("logits" if "logits" in names else names[0])
+    return recognise(walk, first, [] if output else [name for name in names if name != first])
 
 
 def read_labels(path: Path | None, n: int, is_backbone: bool) -> list[str]:
@@ -56,7 +59,8 @@ def read_labels(path: Path | None, n: int, is_backbone: bool) -> list[str]:
 
 def write(model: vit.Model, out: Path, labels: list[str], mean: list[float], std: list[float]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    folder.write_tensors(out / "model.safetensors", hf.tensors(model))
+    stored = {name: folder.store_f32(value) for name, value in hf.tensors(model).items()}
+    folder.write_tensors(out / "model.safetensors", stored)
     folder.write_json(out / "config.json", hf.config(model, labels))
     folder.write_json(out / "preprocessor_config.json", hf.preprocessor(model, mean, std))
 

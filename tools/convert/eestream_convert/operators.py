@@ -248,7 +248,7 @@ def control(node, args, a, opset):
     symbolic = [x for x in args if isinstance(x, Value)]
     if node.op_type not in ("ReduceMax", "ReduceMin", "ArgMax"):
         shape = np.broadcast_shapes(*[x.shape for x in args])
-        return normal.make("control", shape, symbolic, node)
+        return normal.make("control", shape, symbolic, node, args=args)
     x = args[0]
     axes = [a.get("axis", 0) % len(x.shape)] if node.op_type == "ArgMax" else reduced_axes(node, args, a)
     kept = [(1 if i in axes else n) for i, n in enumerate(x.shape) if a.get("keepdims", 1) or i not in axes]

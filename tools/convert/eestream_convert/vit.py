@@ -29,7 +29,8 @@ class Model:
     pool: str = ""          # class, class_dist, class_mean, mean
     mean_from: int = -1     # first token of that mean
     is_backbone: bool = False
-    exits: list = field(default_factory=list)  # (after_block, head)
+    exits: list = field(default_factory=list)  # {"after_block", "head"}
+    policy: dict = field(default_factory=dict)
     tensors: dict = field(default_factory=dict)
 
     def put(self, name: str, value: Linear | Norm, ending_bias: bool = True) -> None:
@@ -113,9 +114,8 @@ def put_mlp(model: Model, i: int, branch: Value, x: Value) -> None:
         model.tensors[f"blk.{i}.ls2"] = found.layer_scale
 
 
-def put_blocks(model: Model, x: Value) -> Value:
-    """@return the first block's input"""
-    first, sums = unwind(x)
+def put_blocks(model: Model, x: Value, sums: list) -> None:
+    """Blocks from the residual sums that unwind() found in x."""
     if not sums or len(sums) % 2:
         refuse(x, f"expected blocks of two residual sums each, found {len(sums)} sums")
     for i, (_, branch, stream) in enumerate(sums):
@@ -125,7 +125,6 @@ def put_blocks(model: Model, x: Value) -> Value:
     model.qkv_bias = any(biases)
     if model.qkv_bias and not all(biases):
         raise ConvertError("some blocks have a bias on queries, keys and values and some have none")
-    return first
 
 
 # ---- Embedding --------------------------------------------------------------------------------------------
@@ -185,11 +184,12 @@ def put_patches(model: Model, conv: Node, image: Node) -> None:
 
 
 def put_tokens(model: Model, special: np.ndarray, added: np.ndarray, n_special: int, where) -> None:
-    """The first token is the class token, a second one with a position the distillation token, the rest registers."""
+    """The first token is the class token, a second one that has a position or a classifier the distillation token, the
+    rest registers."""
     if n_special == 0:
         refuse(where, "there is no class token")
     positioned = [bool(np.any(added[i])) for i in range(n_special)]
-    model.has_dist = n_special > 1 and positioned[1]
+    model.has_dist = n_special > 1 and (positioned[1] or model.pool == "class_dist")
     n_fixed = 1 + model.has_dist
     model.n_registers = n_special - n_fixed
     if any(positioned[n_fixed:]):
@@ -255,11 +255,10 @@ def tokens_of(model: Model, x: Value) -> list[tuple[Norm, str, Value]]:
     return pieces
 
 
-def put_classifier(model: Model, logits: Value) -> Value:
-    """@return the stream after the last block"""
-    heads = split_heads(logits)
+def put_classifier(model: Model, output: Value, heads: list[Node]) -> Value:
+    """`heads`: of the output, as exits.answers_of() finds them. @return the stream after the last block"""
     if not heads:
-        return put_features(model, logits)
+        return put_features(model, output)
     model.width = width_of(heads[0].inputs[0])
     pieces = [piece for head in heads for piece in tokens_of(model, head.inputs[0])]
     norm, stream = check_pieces(model, pieces)
@@ -315,12 +314,3 @@ def put_features(model: Model, output: Value) -> Value:
     model.put("head.cls", Linear(np.eye(n, dtype=np.float32), np.zeros(n, np.float32)))
     model.put("norm", norm)
     return stream
-
-
-def recognise(output: Value, image: Node) -> Model:
-    model = Model(image=(image.shape[2], image.shape[3]))
-    stream = put_classifier(model, output)
-    put_embedding(model, put_blocks(model, stream), image)
-    if model.mean_from >= 0 and model.mean_from != 1 + model.has_dist + model.n_registers:
-        refuse(stream, f"the mean is of tokens {model.mean_from} and up, expected all patches and nothing else")
-    return model

@@ -18,20 +18,18 @@ class Vit:
         self.n_special = sum(len(rows) for rows in self.special)
 
     def embed(self, g: Graph, image: str) -> str:
-        """Patches, special tokens in front, positions: what does not depend on the picture is one table (T, C)."""
+        """Special tokens, patches behind them, positions on all."""
         layers = self.layers
         patches = layers.from_grid(g, layers.conv(g, image, "embed.patch", stride=layers.info["patch_px"]))
-        table, special = self.positions(), np.concatenate(self.special)
-        special = special + table[:self.n_special]
-        patches = g.plus(patches, g.weight("embed.pos", table[self.n_special:]))
-        return g.concat([g.weight("embed.special", layers.broadcast_rows(special)), patches], 1)
+        special = g.weight("embed.special", layers.broadcast_rows(np.concatenate(self.special)))
+        return g.plus(g.concat([special, patches], 1), g.weight("embed.pos", self.positions()))
 
     def positions(self) -> np.ndarray:
         """(T, C): zeros for tokens without a position, the patches' for the grid at hand."""
         layers = self.layers
         stored = layers.source.read("embed.pos")[0]
         about = layers.info["position_table"]
-        grid = tuple(about["grid"])
+        grid = tuple(about["grid"][::-1])
         n_fixed = len(stored) - grid[0] * grid[1]
         if n_fixed < 0 or n_fixed > self.n_special:
             raise ConvertError(f"the position table has {len(stored)} rows, expected {grid[0]} x {grid[1]} and special ones")
@@ -53,6 +51,15 @@ class Vit:
 
     def grid_at(self, g: Graph, x: str) -> tuple[int, int]:
         return self.layers.grid
+
+    def heads_at(self, g: Graph, x: str) -> int:
+        return self.layers.heads
+
+    def classify_exit(self, g: Graph, y: str, x: str, prefix: str) -> str:
+        """The pooling of LGViT's heads: classifiers of mean(Y) + token."""
+        mean = g.mean(y, 1)
+        rows = [g.plus(mean, g.pick(x, 1, i)) for i in range(2 if self.layers.distilled else 1)]
+        return self.classify_tokens(g, rows, f"{prefix}.head")
 
     def final(self, g: Graph, x: str) -> str:
         """Logits (B, K)."""

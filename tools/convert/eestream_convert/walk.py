@@ -2,11 +2,13 @@
 """From an ONNX graph to `Value`s: evaluates what an output needs, in the graph's order, so that the first node that can't
 be read is the one named."""
 
+from collections import ChainMap
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from . import symbolic
+from . import operators, symbolic
 from .errors import ConvertError, NodeError
 from .operators import OPERATORS
 from .reference import run_node
@@ -110,7 +112,8 @@ class Walk:
         if node.op_type not in OPERATORS:
             raise NodeError(node, "this operator is not known")
         attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-        if any(value.node.kind == "control" for value in args if isinstance(value, Value)):
+        known = OPERATORS[node.op_type] is not operators.control
+        if known and any(value.node.kind == "control" for value in args if isinstance(value, Value)):
             return [control_like(node, args)]
         return [OPERATORS[node.op_type](node, args, attributes, self.opset.get("", 1))]
 
@@ -171,9 +174,13 @@ class Walk:
         return computed
 
     def run_arm(self, graph) -> list:
-        names = [info.name for info in graph.output]
+        """The two arms of an If may use the same names for their own values."""
+        names, outer = [info.name for info in graph.output], self.values
+        self.values = ChainMap({}, outer)
         self.run_nodes(graph.node, set(names))
-        return [self.values[name] for name in names]
+        results = [self.values[name] for name in names]
+        self.values = outer
+        return results
 
 
 def control_like(node, args: list) -> Value:

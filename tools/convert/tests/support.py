@@ -46,8 +46,8 @@ def run_images(model: Path | bytes, pixels: np.ndarray, names: list[str] | None 
 
 def verify(model_dir: Path, pixels: np.ndarray, expected: dict[str, np.ndarray], tmp: Path) -> str:
     """`eestream verify` against these numbers; fails with what it printed."""
-    folder.write_tensors(tmp / "inputs.safetensors", {"pixel_values": pixels})
-    folder.write_tensors(tmp / "expected.safetensors", expected)
+    folder.write_tensors(tmp / "inputs.safetensors", {"pixel_values": folder.store_f32(pixels)})
+    folder.write_tensors(tmp / "expected.safetensors", {name: folder.store_f32(x) for name, x in expected.items()})
     done = eestream("verify", model_dir, "--inputs", tmp / "inputs.safetensors", "--expected", tmp / "expected.safetensors")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
