@@ -43,11 +43,13 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     told = inspect(folder, "--tensors")
     file = load_file(Path(folder) / "model.safetensors")
     tensors = {t["name"]: torch.cat([file[part] for part in t["parts"]]).float()
-               for t in told["tensors"]}
-    family = _FAMILY.get((told["pool"], 2 if "embed.dist" in tensors else 1))
+               for t in told["tensors"] if not t["name"].endswith("rel_index")}
+    windows = [stage for stage in told.get("stages", []) if any(stage["window"])]
+    family = "swin" if windows else _FAMILY.get(
+        (told["pool"], 2 if "embed.dist" in tensors else 1))
     if family is None or "embed.reg" in tensors:
         raise ValueError(f"{folder}: {told['family']} with pool {told['pool']!r} can't be trained "
-                         "here: only ViT, distilled DeiT and DINOv2 without registers")
+                         "here: only ViT, distilled DeiT, Swin, and DINOv2 without registers")
     if told["input_px"][0] != told["input_px"][1]:
         raise ValueError(f"{folder}: input {told['input_px']}: only square ones are trained here")
     sizes = {"family": family, "n_classes": told["classes"], "image_size": told["input_px"][0],
@@ -55,6 +57,9 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]]:
              "n_layers": told["blocks"], "n_heads": told["heads"], "mlp_size": told["mlp_width"],
              "norm_eps": told["norm_eps"],
              "exits": tuple((e["after_block"], e["head"]) for e in told["exits"])}
+    if windows:
+        sizes |= {"depths": tuple(stage["blocks"] for stage in windows),
+                  "window": windows[0]["window"][0]}
     return sizes, tensors
 
 

@@ -12,6 +12,7 @@ import torch
 
 from . import engine, fit, model_folder, recipe as recipes, report, sets
 from .folder_json import write_json
+from .backbones import build
 from .network import Network
 
 
@@ -20,7 +21,7 @@ def load(run: Path) -> tuple[Network, int]:
     recipe = recipes.from_json(json.loads((run / "recipe.json").read_text()))
     saved = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
     with torch.random.fork_rng():
-        network = Network(recipe.shape)
+        network = build(recipe.shape)
     network.load_state_dict(saved["average"])
     return network.eval(), saved["step"]
 

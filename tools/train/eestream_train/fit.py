@@ -21,7 +21,9 @@ import torch
 from torch import Tensor
 
 from . import losses, recipe as recipes, schedule, views
-from .network import Network, Outputs, resample_positions
+from .backbones import build
+from .network import Network, Outputs
+from .vit import resample_positions
 from .phase import Phase
 from .recipe import Recipe
 from .sets import Pictures
@@ -41,7 +43,7 @@ class Run:
         self.teacher = teacher.to(device).requires_grad_(False) if teacher else None
         self.step, self.seconds = 0, 0.0
         torch.manual_seed(recipe.seed)
-        self.network = Network(recipe.shape)
+        self.network = build(recipe.shape)
         if start:
             load_matching(self.network, start)
         self.network.to(device)
@@ -88,7 +90,7 @@ class Run:
     def averaged(self) -> Network:
         """The moving average as a network: what is evaluated and exported."""
         with torch.random.fork_rng():
-            network = Network(self.recipe.shape).to(self.device)
+            network = build(self.recipe.shape).to(self.device)
         network.load_state_dict(self.average.state)
         return network.eval()
 
@@ -157,8 +159,9 @@ def load_matching(network: Network, tensors: dict[str, Tensor]) -> None:
     exits that aren't in the file keep their fresh weights; anything else missing is an error."""
     shape, own = network.shape, network.state_dict()
     found = dict(tensors)
-    found["embed.pos"] = resample_positions(found["embed.pos"].float(), shape.n_special,
-                                            (shape.grid, shape.grid), antialias=True)
+    if "embed.pos" in found:
+        found["embed.pos"] = resample_positions(found["embed.pos"].float(), shape.n_special,
+                                                (shape.grid, shape.grid), antialias=True)
     fits = {k: v.to(own[k].dtype) for k, v in found.items()
             if k in own and own[k].shape == v.shape}
     fresh = [k for k in own if k not in fits and not k.startswith(("exit.", "head."))]
@@ -212,9 +215,7 @@ def set_trainable(network: Network, phase: Phase) -> None:
 def _branch(network: Network, k: int) -> list[torch.nn.Module]:
     """Exit k and the blocks since the exit before it; behind the last exit the final classifier."""
     ends = [0, *network.shape.exit_blocks, network.shape.n_layers]
-    parts = [*network.blk[ends[k]:ends[k + 1]]]
-    if k == 0:
-        parts.append(network.embed)
+    parts = network.between(ends[k], ends[k + 1]) + ([network.embed] if k == 0 else [])
     return parts + ([network.exit[k]] if k < len(network.exit) else [network.norm, network.head])
 
 

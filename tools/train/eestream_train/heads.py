@@ -4,7 +4,7 @@ logits [B, K]), features None where it makes none before pooling; tensor names a
 behind `exit.K.`.
 
 LGViT's heads classify W (mean of the features + class token); with a distillation token the mean of
-two such classifiers. Source: Xu et al. 2023 and the code published with it.
+two such classifiers; on a Swin, which has neither, W (mean of the normed features). Source: Xu et al. 2023 and the code published with it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from . import branches
 from .parts import Attention, Block, Classifier, on_grid
 
+SWIN_EPS = 1e-5  # of a Swin head's norm
 GAH_HEADS = 8  # attention heads of a global aggregation head, whatever the backbone has
 
 
@@ -24,10 +25,13 @@ class PooledHead(nn.Module):
     def __init__(self, shape) -> None:
         super().__init__()
         self.n_special = shape.n_special
+        self.norm = None if self.n_special else nn.LayerNorm(shape.hidden_size, eps=SWIN_EPS)
         self.head = Classifier(shape.hidden_size, shape.n_classes, shape.n_special == 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(x[:, self.n_special:])
+        if self.norm is not None:
+            return features, self.head(self.norm(features).mean(dim=1))
         pooled = features.mean(dim=1)
         return features, self.head(pooled + x[:, 0], pooled + x[:, self.n_special - 1])
 
@@ -116,6 +120,13 @@ class DummyMlp(PooledHead):
         return self.fc2(F.relu(self.fc1(patches)))
 
 
+class MeanLinear(PooledHead):
+    """linear on a Swin: the end of its heads alone."""
+
+    def features(self, patches: Tensor) -> Tensor:
+        return patches
+
+
 class Linear(nn.Module):
     """linear: tanh of a dense layer on the class token; with a distillation token both tokens
     behind a norm of their own."""
@@ -159,9 +170,13 @@ _KINDS = {
     **branches.KINDS,
 }
 NAMES = tuple(_KINDS)
+_SWIN_KINDS = {name: make for name, make in _KINDS.items()
+               if name in ("conv1_1", "conv2_1") or name.startswith("attention_r")} | {
+    "linear": MeanLinear}
 
 
 def make(name: str, shape) -> nn.Module:
-    if name not in _KINDS:
-        raise ValueError(f"exit head {name!r}: expected one of {', '.join(NAMES)}")
-    return _KINDS[name](shape)
+    kinds = _KINDS if shape.n_special else _SWIN_KINDS
+    if name not in kinds:
+        raise ValueError(f"exit head {name!r}: expected one of {', '.join(kinds)}")
+    return kinds[name](shape)

@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 
 from . import engine, names, views
 from .folder_json import write_json
+from .backbones import build
 from .network import Network, Shape
 from .sets import Pictures
 
 _ARCHITECTURE = {"vit": "ViTForImageClassification",
                  "deit": "DeiTForImageClassificationWithTeacher",
-                 "dinov2": "Dinov2ForImageClassification"}
+                 "dinov2": "Dinov2ForImageClassification",
+                 "swin": "SwinForImageClassification"}
 
 
 def config(shape: Shape, class_names: tuple[str, ...], thresholds: list[float] | float) -> dict:
@@ -24,9 +26,6 @@ def config(shape: Shape, class_names: tuple[str, ...], thresholds: list[float] |
     found = {
         "architectures": [_ARCHITECTURE[shape.family]],
         "model_type": shape.family,
-        "hidden_size": shape.hidden_size,
-        "num_hidden_layers": shape.n_layers,
-        "num_attention_heads": shape.n_heads,
         "hidden_act": "gelu",
         "layer_norm_eps": shape.norm_eps,
         "image_size": shape.image_size,
@@ -34,16 +33,27 @@ def config(shape: Shape, class_names: tuple[str, ...], thresholds: list[float] |
         "num_channels": 3,
         "qkv_bias": True,
         "id2label": {str(i): name for i, name in enumerate(class_names)},
+        **_sizes(shape),
     }
-    if shape.family == "dinov2":
-        found |= {"mlp_ratio": shape.mlp_size / shape.hidden_size, "use_swiglu_ffn": False}
-    else:
-        found["intermediate_size"] = shape.mlp_size
     if shape.exits:
         found["early_exits"] = {
             "exits": [{"after_block": block, "head": head} for block, head in shape.exits],
             "policy": {"name": "confidence", "thresholds": thresholds}}
     return found
+
+
+def _sizes(shape: Shape) -> dict:
+    """The keys that families spell in their own way."""
+    ratio = shape.mlp_size / shape.hidden_size
+    if shape.family == "swin":
+        return {"embed_dim": shape.hidden_size, "depths": list(shape.depths), "mlp_ratio": ratio,
+                "num_heads": [shape.n_heads << s for s in range(len(shape.depths))],
+                "window_size": shape.window, "use_absolute_embeddings": False}
+    found = {"hidden_size": shape.hidden_size, "num_hidden_layers": shape.n_layers,
+             "num_attention_heads": shape.n_heads}
+    if shape.family == "dinov2":
+        return found | {"mlp_ratio": ratio, "use_swiglu_ffn": False}
+    return found | {"intermediate_size": shape.mlp_size}
 
 
 def preprocessor(size: int) -> dict:
@@ -66,7 +76,7 @@ def write(folder: Path, network: Network, class_names: tuple[str, ...],
     write_json(folder / "preprocessor_config.json", preprocessor(network.shape.image_size))
     tensors = {name: value for name, value in network.state_dict().items()
                if not name.endswith("num_batches_tracked")}
-    save_file(names.to_hf(tensors, network.shape.family), folder / "model.safetensors",
+    save_file(names.to_hf(tensors, network.shape), folder / "model.safetensors",
               metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)  # the library creates it for the owner alone
 
@@ -92,7 +102,7 @@ def read(folder: Path) -> Network:
     """A folder as a network, in eval mode."""
     sizes, tensors = engine.read(folder)
     with torch.random.fork_rng():
-        network = Network(Shape(**sizes))
+        network = build(Shape(**sizes))
     counters = {k: v for k, v in network.state_dict().items() if k.endswith("num_batches_tracked")}
     network.load_state_dict(counters | tensors)
     return network.eval()

@@ -8,6 +8,8 @@ import re
 
 from torch import Tensor
 
+from .network import Shape
+
 # Canonical -> Hugging Face; `#` is the block.
 _VIT = {
     "embed.patch": "embeddings.patch_embeddings.projection",
@@ -29,31 +31,55 @@ _DINOV2 = _VIT | {
     "blk.#.mlp.fc1": "encoder.layer.#.mlp.fc1",
     "blk.#.mlp.fc2": "encoder.layer.#.mlp.fc2",
 }
+_SWIN = {
+    "embed.patch": _VIT["embed.patch"],
+    "embed.norm": "embeddings.norm",
+    "blk.#.norm1": "encoder.layers.#.layernorm_before",
+    "blk.#.attn.proj": "encoder.layers.#.attention.output.dense",
+    "blk.#.attn.rel_bias": "encoder.layers.#.attention.self.relative_position_bias_table",
+    "blk.#.norm2": "encoder.layers.#.layernorm_after",
+    "blk.#.mlp.fc1": "encoder.layers.#.intermediate.dense",
+    "blk.#.mlp.fc2": "encoder.layers.#.output.dense",
+    "merge.#.norm": "encoder.layers.#.downsample.norm",
+    "merge.#.reduce": "encoder.layers.#.downsample.reduction",
+    "norm": "layernorm",
+}
+_TABLES = {"vit": _VIT, "deit": _VIT, "dinov2": _DINOV2, "swin": _SWIN}
 _HEADS = {"deit": {"head.cls": "cls_classifier", "head.dist": "distillation_classifier"}}
-_QKV = "encoder.layer.#.attention.attention."
+_QKV = {"swin": "encoder.layers.#.attention.self."}
 
 
-def _spell(canonical: str, family: str) -> list[str]:
+def _spell(canonical: str, shape: Shape) -> list[str]:
     """Hugging Face's name or, of packed q, k and v, names."""
     base, ending = re.fullmatch(r"(.*?)(\.weight|\.bias)?", canonical).groups(default="")
-    heads = _HEADS.get(family, {"head.cls": "classifier"})
+    heads = _HEADS.get(shape.family, {"head.cls": "classifier"})
     if base in heads:
         return [heads[base] + ending]
-    block = re.match(r"blk\.(\d+)\.", base)
-    number = block.group(1) if block else ""
-    generic = re.sub(r"^blk\.\d+\.", "blk.#.", base)
+    generic, number = base, ""
+    if found := re.match(r"(blk|merge)\.(\d+)\.", base):
+        generic = f"{found[1]}.#.{base[found.end():]}"
+        number = _place(shape, found[1], int(found[2]))
     if generic == "blk.#.attn.qkv":
-        names = [_QKV + part for part in ("query", "key", "value")]
+        start = _QKV.get(shape.family, "encoder.layer.#.attention.attention.")
+        names = [start + part for part in ("query", "key", "value")]
     else:
-        names = [(_DINOV2 if family == "dinov2" else _VIT)[generic]]
-    return [f"{family}.{name.replace('#', number)}{ending}" for name in names]
+        names = [_TABLES[shape.family][generic]]
+    return [f"{shape.family}.{name.replace('#', number)}{ending}" for name in names]
 
 
-def to_hf(tensors: dict[str, Tensor], family: str) -> dict[str, Tensor]:
+def _place(shape: Shape, part: str, number: int) -> str:
+    """What Hugging Face counts: a Swin's blocks within their stages."""
+    if shape.family != "swin" or part == "merge":
+        return str(number)
+    stage = shape.stage_of(number + 1)
+    return f"{stage}.blocks.{number - sum(shape.depths[:stage])}"
+
+
+def to_hf(tensors: dict[str, Tensor], shape: Shape) -> dict[str, Tensor]:
     """A network's tensors under Hugging Face's names; exits keep their canonical ones."""
     found = {}
     for canonical, value in tensors.items():
-        names = [canonical] if canonical.startswith("exit.") else _spell(canonical, family)
+        names = [canonical] if canonical.startswith("exit.") else _spell(canonical, shape)
         for name, piece in zip(names, value.chunk(len(names))):
             found[name] = piece.contiguous()
     return found

@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""An early-exit Vision Transformer of any of the families trained here, under canonical names.
+"""What the networks trained here have in common: sizes, outputs, the walk through blocks and exits.
 
 `state_dict()` has the canonical tensor names (`blk.3.attn.qkv.weight`, `exit.0.head.cls.weight`), so
-that files of every framework are read and written through `names` alone. Shapes: B frames, C
-channels, H attention heads, K classes, g x g grid of N patches, T tokens: the special ones (class,
-with DeiT also distillation) first, then the patches row by row. Sources: Dosovitskiy et al. 2021,
-Touvron et al. 2021 (distillation token), Oquab et al. 2023 (DINOv2: layer scale, class and mean).
+that files of every framework are read through `engine` and written through `names` alone. Shapes: B
+frames, C channels, K classes, g x g grid of N patches, T tokens: the special ones (class, with DeiT
+also distillation, with Swin none) first, then the patches row by row.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import heads
-from .parts import Block, Classifier, container
 
-FAMILIES = ("vit", "deit", "dinov2")
+N_SPECIAL = {"vit": 1, "deit": 2, "dinov2": 1, "swin": 0}  # tokens before the patches, by family
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of one model. `exits` are (1-based block, head name), in order of depth."""
+    """Sizes of one model. `exits` are (1-based block, head name), in order of depth. Of a Swin,
+    hidden_size, n_heads and mlp_size are the first stage's and double from stage to stage."""
 
     n_classes: int
     family: str = "vit"
@@ -36,16 +33,25 @@ class Shape:
     mlp_size: int = 1536
     norm_eps: float = 1e-6
     exits: tuple[tuple[int, str], ...] = ()
+    depths: tuple[int, ...] = ()  # Swin: blocks a stage, n_layers in all
+    window: int = 7  # Swin: side, in tokens
 
     def __post_init__(self) -> None:
         blocks = [block for block, _ in self.exits]
-        if self.family not in FAMILIES:
-            raise ValueError(f"family {self.family!r}: expected one of {', '.join(FAMILIES)}")
+        if self.family not in N_SPECIAL:
+            raise ValueError(f"family {self.family!r}: expected one of {', '.join(N_SPECIAL)}")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is no multiple of {self.patch_size}")
         if blocks != sorted(set(blocks)) or not all(1 <= b <= self.n_layers for b in blocks):
             raise ValueError(f"exits after blocks {blocks}: expected strictly increasing ones from "
                              f"1 to {self.n_layers}")
+        if sum(self.depths) != (self.n_layers if self.family == "swin" else 0):
+            raise ValueError(f"depths {self.depths}: a Swin's are n_layers ({self.n_layers}) in "
+                             "all, others have none")
+        for s in range(len(self.depths)):
+            if (self.grid >> s) % self.window or self.grid % (1 << s):
+                raise ValueError(f"stage {s} of a grid of {self.grid}: expected a multiple of the "
+                                 f"window, {self.window}")
 
     @property
     def grid(self) -> int:
@@ -53,7 +59,7 @@ class Shape:
 
     @property
     def n_special(self) -> int:
-        return 2 if self.family == "deit" else 1
+        return N_SPECIAL[self.family]
 
     @property
     def exit_blocks(self) -> tuple[int, ...]:
@@ -62,6 +68,21 @@ class Shape:
     @property
     def head_types(self) -> tuple[str, ...]:
         return tuple(head for _, head in self.exits)
+
+
+    def stage_of(self, block: int) -> int:
+        """Stage of a 1-based block; a ViT is one stage."""
+        ends = [sum(self.depths[:s + 1]) for s in range(len(self.depths))]
+        return sum(block > end for end in ends)
+
+    def at(self, block: int) -> Shape:
+        """Sizes that a head behind a block sees."""
+        if self.family != "swin":
+            return self
+        scale = 2 ** self.stage_of(block)
+        return replace(self, exits=(), depths=(self.n_layers,), hidden_size=self.hidden_size * scale,
+                       n_heads=self.n_heads * scale, mlp_size=self.mlp_size * scale,
+                       patch_size=self.patch_size * scale)
 
 
 @dataclass
@@ -77,81 +98,55 @@ class Outputs:
 
 
 class Network(nn.Module):
-    """Backbone, exits and final classifier."""
+    """Backbone, exits and final classifier. A family makes the parts and writes the methods."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, embed: nn.Module, blk: list[nn.Module], norm: nn.Module,
+                 head: nn.Module) -> None:
         super().__init__()
-        s = self.shape = shape
-        size, has_dist = s.hidden_size, s.n_special == 2
-        self.embed = container(patch=nn.Conv2d(3, size, s.patch_size, stride=s.patch_size))
-        self.embed.cls = nn.Parameter(torch.zeros(1, 1, size))
-        if has_dist:
-            self.embed.dist = nn.Parameter(torch.zeros(1, 1, size))
-        self.embed.pos = nn.Parameter(torch.zeros(1, s.n_special + s.grid ** 2, size))
-        self.blk = nn.ModuleList(
-            Block(size, s.n_heads, s.mlp_size, s.norm_eps, layer_scale=s.family == "dinov2")
-            for _ in range(s.n_layers))
-        self.norm = nn.LayerNorm(size, eps=s.norm_eps)
-        self.head = Classifier(2 * size if s.family == "dinov2" else size, s.n_classes, has_dist)
-        self.exit = nn.ModuleList(heads.make(name, s) for _, name in s.exits)
-        self.apply(_initialise)
-        for name, parameter in self.embed.named_parameters():
-            if name in ("cls", "dist", "pos"):
-                nn.init.trunc_normal_(parameter, std=0.02)
+        self.shape = shape
+        self.embed, self.blk, self.norm, self.head = embed, nn.ModuleList(blk), norm, head
+        self.exit = nn.ModuleList(heads.make(name, shape.at(block)) for block, name in shape.exits)
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """The first block's input."""
+        raise NotImplementedError
+
+    def behind(self, block: int, x: Tensor) -> Tensor:
+        """What happens between a 1-based block, its exit included, and the next one."""
+        return x
+
+    def final(self, x: Tensor) -> Tensor:
+        """Logits of the last block's output."""
+        raise NotImplementedError
+
+    def between(self, first: int, end: int) -> list[nn.Module]:
+        """The parts that blocks first + 1 .. end consist of."""
+        return [*self.blk[first:end]]
 
     def forward(self, pixels: Tensor, exits: tuple[int, ...] | None = None,
                 to_end: bool = True) -> Outputs:
         """Run blocks and the exits of the given indices (None: all), whatever a policy would do;
-        without `to_end` stop at the last of them. pixels [B, 3, S, S]; S may be any multiple of
-        the patch: the position table is resampled."""
+        without `to_end` stop at the last of them. pixels [B, 3, S, S]; S may be another than the
+        shape's where position tables can be resampled."""
         s = self.shape
         wanted = range(len(s.exits)) if exits is None else exits
         exit_at = {s.exits[k][0]: self.exit[k] for k in wanted}
-        x = self._tokens(pixels)
+        x = self.tokens(pixels)
         out = Outputs(x)
-        last = s.n_layers if to_end else max(exit_at)
-        for block in range(1, last + 1):
+        for block in range(1, (s.n_layers if to_end else max(exit_at)) + 1):
             x = self.blk[block - 1](x)
             out.hidden.append(x)
             if block in exit_at:
                 features, logits = exit_at[block](x)
                 out.exit_features.append(features)
                 out.exit_logits.append(logits)
+            x = self.behind(block, x)
         if to_end:
-            out.logits = self._final(x)
+            out.logits = self.final(x)
         return out
 
-    def _tokens(self, pixels: Tensor) -> Tensor:
-        patches = self.embed.patch(pixels)
-        grid = tuple(patches.shape[2:])
-        special = [self.embed.cls, self.embed.dist] if self.shape.n_special == 2 else [
-            self.embed.cls]
-        special = [token.expand(len(pixels), -1, -1) for token in special]
-        tokens = torch.cat([*special, patches.flatten(2).transpose(1, 2)], dim=1)
-        return tokens + resample_positions(self.embed.pos, self.shape.n_special, grid)
 
-    def _final(self, x: Tensor) -> Tensor:
-        if self.shape.family != "dinov2":
-            special = self.norm(x[:, :self.shape.n_special])
-            return self.head(special[:, 0], special[:, -1])
-        x = self.norm(x)
-        return self.head(torch.cat([x[:, 0], x[:, 1:].mean(dim=1)], dim=1))
-
-
-def resample_positions(table: Tensor, n_special: int, grid: tuple[int, int],
-                       antialias: bool = False) -> Tensor:
-    """A square position table [1, T, C] for another grid (rows, columns): the special tokens' rows
-    are kept, the patches' are resampled bicubically, as transformers does for ViT and DINOv2."""
-    old = round((table.shape[1] - n_special) ** 0.5)
-    if grid == (old, old):
-        return table
-    image = table[:, n_special:].transpose(1, 2).unflatten(2, (old, old))
-    image = F.interpolate(image, size=grid, mode="bicubic", align_corners=False,
-                          antialias=antialias)
-    return torch.cat([table[:, :n_special], image.flatten(2).transpose(1, 2)], dim=1)
-
-
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Truncated normal weights (sigma 1/sqrt(fan-in)), zero biases."""
     if isinstance(module, (nn.Linear, nn.Conv2d)):
         fan_in = module.weight[0].numel()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .network import Network
+from .network import Network, Shape
 
 
 def factor(progress: float, start: float, end: float) -> float:
@@ -16,14 +16,19 @@ def factor(progress: float, start: float, end: float) -> float:
 
 def _is_plain(name: str, parameter: Tensor) -> bool:
     """No weight decay: biases, norms, layer scale, special tokens, positions."""
-    return parameter.ndim < 2 or name in ("embed.cls", "embed.dist", "embed.pos")
+    return parameter.ndim < 2 or name in ("embed.cls", "embed.dist", "embed.pos") or (
+        name.endswith("rel_bias"))
 
 
-def _depth(name: str, n_layers: int) -> int:
+def _depth(name: str, shape: Shape) -> int:
     """Blocks behind a tensor: 0 at the end of the backbone, n_layers in the embedding."""
-    if name.startswith("embed."):
-        return n_layers
-    return n_layers - 1 - int(name.split(".")[1]) if name.startswith("blk.") else 0
+    part, _, rest = name.partition(".")
+    if part == "embed":
+        return shape.n_layers
+    if part not in ("blk", "merge"):
+        return 0
+    number = int(rest.split(".")[0])
+    return shape.n_layers - (number + 1 if part == "blk" else sum(shape.depths[:number + 1]))
 
 
 def parameter_groups(network: Network, lr: float, head_lr: float, layer_decay: float,
@@ -33,7 +38,7 @@ def parameter_groups(network: Network, lr: float, head_lr: float, layer_decay: f
     groups: dict[tuple, dict] = {}
     for name, parameter in network.named_parameters():
         is_head = name.startswith(("exit.", "head."))
-        depth = _depth(name, network.shape.n_layers)
+        depth = _depth(name, network.shape)
         peak = head_lr if is_head else lr * layer_decay ** depth
         decay = 0.0 if _is_plain(name, parameter) else weight_decay
         group = groups.setdefault((peak, decay), {"params": [], "peak": peak, "lr": peak,

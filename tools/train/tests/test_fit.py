@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch (extra: torch)")
 
 from eestream_train import fit, heads, recipe, strategies  # noqa: E402
+from eestream_train.backbones import build  # noqa: E402
 from eestream_train.network import Network, Shape  # noqa: E402
 from eestream_train.phase import Phase  # noqa: E402
 from eestream_train.sets import Pictures  # noqa: E402
@@ -49,7 +50,7 @@ def exit_losses(network: Network, pictures: Pictures) -> np.ndarray:
 
 def fresh_losses(shape: Shape, pictures: Pictures) -> np.ndarray:
     torch.manual_seed(777)
-    return exit_losses(Network(shape), pictures)
+    return exit_losses(build(shape), pictures)
 
 
 @pytest.mark.parametrize("name", strategies.STRATEGIES)
@@ -74,6 +75,18 @@ def test_head_learns(tmp_path, toy, head):
     assert exit_losses(run.averaged(), toy)[0] < 0.9 * fresh_losses(shape, toy)[0]
     moved = {k for k, v in run.network.state_dict().items() if not torch.equal(v, start[k])}
     assert moved and all(name.startswith("exit.0.") for name in moved)
+
+
+@pytest.mark.parametrize("name", ("joint", "branch_wise"))
+def test_swin_learns(tmp_path, toy, name):
+    shape = Shape(4, "swin", image_size=16, patch_size=2, hidden_size=16, n_layers=4, n_heads=2,
+                  mlp_size=32, norm_eps=1e-5, depths=(2, 2), window=4,
+                  exits=((2, "conv1_1"), (3, "linear")))
+    budget = Phase(steps=80, warmup=5, augment=MILD, lr=(1.0, 0.1))
+    run = fit.Run(make(strategies.phases(name, budget, shape), shape), tmp_path)
+    fit.Loop(run, toy, toy).go()
+    assert (exit_losses(run.averaged(), toy) < 0.8 * fresh_losses(shape, toy)).all()
+    assert all(p.requires_grad for p in run.network.norm.parameters())
 
 
 def test_teacher_teaches(tmp_path, toy):
@@ -138,8 +151,8 @@ def test_pause_file_holds_the_run(tmp_path, toy):
 
 def test_start_weights_fit_another_size_and_other_classes(toy):
     torch.manual_seed(1)
-    old = Network(dataclasses.replace(SHAPE, image_size=24, n_classes=7, exits=()))
-    network = Network(SHAPE)
+    old = build(dataclasses.replace(SHAPE, image_size=24, n_classes=7, exits=()))
+    network = build(SHAPE)
     fit.load_matching(network, old.state_dict())
     assert torch.equal(network.blk[2].mlp.fc1.weight, old.blk[2].mlp.fc1.weight)
     assert network.embed.pos.shape == (1, 17, 32) and network.head.cls.weight.shape == (4, 32)

@@ -8,8 +8,10 @@ torch = pytest.importorskip("torch", reason="needs torch (extra: torch)")
 from safetensors.torch import load_file  # noqa: E402
 
 from conftest import FIXTURES  # noqa: E402
-from eestream_train import engine, heads, model_folder  # noqa: E402
-from eestream_train.network import Network, Shape, resample_positions  # noqa: E402
+from eestream_train import engine, heads, model_folder, names  # noqa: E402
+from eestream_train.backbones import build  # noqa: E402
+from eestream_train.network import Network, Shape  # noqa: E402
+from eestream_train.vit import resample_positions  # noqa: E402
 from eestream_train.sets import Pictures  # noqa: E402
 
 torch.set_num_threads(1)
@@ -63,14 +65,14 @@ def _randomise(network: Network) -> None:
 def test_every_head_in_the_engine(tmp_path, family):
     """All heads on one backbone, exported and compared with the engine's numbers."""
     torch.manual_seed(0)
-    names = [n for n in heads.NAMES if n[-1] not in "456789"]
-    shape = Shape(4, family, image_size=32, patch_size=8, hidden_size=48, n_layers=len(names),
-                  n_heads=4, mlp_size=96, exits=tuple(enumerate(names, start=1)))
-    network = Network(shape)
+    kinds = [n for n in heads.NAMES if n[-1] not in "456789"]
+    shape = Shape(4, family, image_size=32, patch_size=8, hidden_size=48, n_layers=len(kinds),
+                  n_heads=4, mlp_size=96, exits=tuple(enumerate(kinds, start=1)))
+    network = build(shape)
     _randomise(network)
     model_folder.write(tmp_path, network, ("a", "b", "c", "d"), 0.8)
     report = model_folder.check(tmp_path, network, _pictures(32))
-    for k in range(len(names)):
+    for k in range(len(kinds)):
         assert f"exit.{k}.logits" in report
     again = model_folder.read(tmp_path)
     assert again.shape == shape
@@ -78,11 +80,57 @@ def test_every_head_in_the_engine(tmp_path, family):
     assert all(torch.equal(own[k], read[k]) for k in own if "tracked" not in k)
 
 
+SWIN = Shape(4, "swin", image_size=64, patch_size=4, hidden_size=32, n_layers=5, n_heads=2,
+             mlp_size=96, norm_eps=1e-5, depths=(2, 3), window=4,
+             exits=((2, "conv1_1"), (3, "attention_r2"), (4, "linear"), (5, "conv2_1")))
+
+
+def test_swin_in_the_engine(tmp_path):
+    torch.manual_seed(0)
+    network = build(SWIN)
+    _randomise(network)
+    with torch.no_grad():
+        for block in network.blk:
+            block.attn.rel_bias.normal_()
+    model_folder.write(tmp_path, network, ("a", "b", "c", "d"), 0.8)
+    try:
+        report = model_folder.check(tmp_path, network, _pictures(64))
+    except ValueError as error:
+        if "'model_type' is \"swin\"" in str(error):
+            pytest.skip("this eestream has no Swin")
+        raise
+    assert "exit.3.logits" in report
+    again = model_folder.read(tmp_path)
+    own, read = network.state_dict(), again.state_dict()
+    assert again.shape == SWIN
+    assert all(torch.equal(own[k], read[k]) for k in own if "tracked" not in k)
+
+
+def test_swin_fixture():
+    """The backbone of LGViT's Swin: its names, and its numbers after every block."""
+    folder = FIXTURES / "lgvit_swin_8exits"
+    if not folder.exists():
+        pytest.skip(f"no numeric fixture in {folder}; set EESTREAM_FIXTURES")
+    network = build(Shape(10, "swin", image_size=64, patch_size=2, hidden_size=12, n_layers=24,
+                          n_heads=1, mlp_size=48, norm_eps=1e-5, depths=(2, 2, 18, 2), window=4))
+    file = load_file(folder / "model.safetensors")
+    expected = load_file(folder / "expected.safetensors")
+    network.load_state_dict({
+        name: torch.cat([file[part] for part in names.to_hf({name: torch.zeros(3)}, network.shape)])
+        for name in network.state_dict()})
+    with torch.no_grad():
+        out = network.eval()(load_file(folder / "inputs.safetensors")["pixel_values"])
+    for i, x in enumerate(out.hidden):
+        known = expected[f"hidden.{i}"]
+        assert (x[:len(known)] - known).abs().max() < 1e-4 * known.abs().max(), i
+    assert torch.allclose(out.logits, expected["logits"], atol=1e-4)
+
+
 def test_check_notices_a_wrong_weight(tmp_path):
     torch.manual_seed(0)
     shape = Shape(4, "dinov2", image_size=32, patch_size=8, hidden_size=48, n_layers=2, n_heads=4,
                   mlp_size=96, exits=((1, "conv1_1"),))
-    network = Network(shape)
+    network = build(shape)
     model_folder.write(tmp_path, network, ("a", "b", "c", "d"), 0.8)
     with torch.no_grad():
         network.exit[0].head.cls.bias[2] += 0.01
