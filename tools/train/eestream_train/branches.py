@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Exit heads of Multi-Exit ViT (Bakhtiarnia, Zhang, Iosifidis) and the plain MLP on the class token.
+"""Exit heads of Multi-Exit ViT (Bakhtiarnia, Zhang, Iosifidis), and a plain MLP on the class token.
 
 What mixes tokens or flattens the grid is made for one input side; docs/heads.md says which.
 """

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Exit heads, after docs/heads.md: a head maps a block's raw output [B, T, C] to (features [B, n, C],
-logits [B, K]), features None where it makes none before pooling; tensor names are the canonical ones
-behind `exit.K.`.
+"""Exit heads, after docs/heads.md: a head maps a block's raw output [B, T, C] to (features
+[B, n, C], logits [B, K]), features None where it makes none before pooling; tensor names are the
+canonical ones behind `exit.K.`.
 
 LGViT's heads classify W (mean of the features + class token); with a distillation token the mean of
-two such classifiers; on a Swin, which has neither, W (mean of the normed features). Source: Xu et al. 2023 and the code published with it.
+two such classifiers; on a Swin, which has neither, W (mean of the normed features). Source: Xu et
+al. 2023 and the code published with it.
 """
 
 from __future__ import annotations

@@ -85,11 +85,12 @@ def stage2(out, labels: Tensor, config, alpha: float, eta: float, omega: float) 
 
     LGViT defines it for 8 exits; the 4-exit layout keeps the same pairs. hete draws the first and
     last convolution head to the last block's patches X, and the first and last attention head to X
-    subsampled like the head; heads that make no features have no such terms. homo draws every convolution head to the last of its kind, and every
-    attention head likewise through Gram matrices. Four deviations from the published code, all of
-    them repairs: KD's teacher is the real final logits (with the final LN); X leaves out one token
-    for backbone ViT; teacher features are detached; Gram matrices are divided by the number of
-    tokens. Without the last, heads of 16 and of 9 tokens can't agree, and the term's gradient on
+    subsampled like the head. homo draws every convolution head to the last of its kind, and every
+    attention head likewise through Gram matrices. Heads that make no features have neither.
+
+    Four deviations from the published code, all of them repairs: KD's teacher is the real final
+    logits (with the final LN); X leaves out one token for backbone ViT; teacher features are
+    detached; Gram matrices are divided by the number of tokens. Without the last, heads of 16 and of 9 tokens can't agree, and the term's gradient on
     the embedded model is a hundred times that of all others."""
     teacher_logits = out.logits.detach()
     loss = sum((1 - alpha) * cross_entropy(z, labels) + alpha * distillation(z, teacher_logits)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the networks trained here have in common: sizes, outputs, the walk through blocks and exits.
 
-`state_dict()` has the canonical tensor names (`blk.3.attn.qkv.weight`, `exit.0.head.cls.weight`), so
-that files of every framework are read through `engine` and written through `names` alone. Shapes: B
+`state_dict()` has the canonical names (`blk.3.attn.qkv.weight`, `exit.0.head.cls.weight`), so that
+files of every framework are read through `engine` and written through `names` alone. Shapes: B
 frames, C channels, K classes, g x g grid of N patches, T tokens: the special ones (class, with DeiT
 also distillation, with Swin none) first, then the patches row by row.
 """
@@ -80,8 +80,8 @@ class Shape:
         if self.family != "swin":
             return self
         scale = 2 ** self.stage_of(block)
-        return replace(self, exits=(), depths=(self.n_layers,), hidden_size=self.hidden_size * scale,
-                       n_heads=self.n_heads * scale, mlp_size=self.mlp_size * scale,
+        return replace(self, exits=(), depths=(self.n_layers,), n_heads=self.n_heads * scale,
+                       hidden_size=self.hidden_size * scale, mlp_size=self.mlp_size * scale,
                        patch_size=self.patch_size * scale)
 
 

@@ -43,7 +43,7 @@ class Pictures:
 
 
 def load(directory: Path, name: str, side: int, cache: Path | None = None) -> Pictures:
-    """One of SETS. `side` is what image folders are stored at; atlases and worlds have their own."""
+    """One of SETS. `side`: what image folders are stored at; atlases and worlds have their own."""
     if name not in SETS:
         raise ValueError(f"set {name!r}: expected one of {', '.join(SETS)}")
     directory = Path(directory)

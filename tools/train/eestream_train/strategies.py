@@ -6,8 +6,7 @@
 | `joint` | backbone and exits together, exits weighted by depth (PABEE, LGViT's `weighted`) |
 | `joint_uniform` | the same with equal weights (LGViT's `normal`) |
 | `alternating` | even steps the final classifier alone, odd steps as `joint` (LGViT's stage 1) |
-| `two_stage` | LGViT: `alternating`, then the exits alone on the frozen backbone, taught by the final
-logits and features |
+| `two_stage` | LGViT: `alternating`, then the exits on the frozen backbone, taught by its end |
 | `classifier_wise` | the backbone alone, then the exits on the frozen backbone (DeeBERT, SDN) |
 | `layer_wise` | exit 0 with all blocks up to it, then exit 1 with all blocks up to it, ... |
 | `branch_wise` | exit 0 with its blocks, then exit 1 with the blocks between both, ... |

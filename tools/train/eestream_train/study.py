@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Compares heads, exits and strategies on one budget.
 
-A study is a recipe with a strategy and a budget, and `[[row]]`s that each change some of it: `name`,
-`strategy`, `head` (one for all exits), `heads` (one an exit), `blocks` (places of the exits). Every
-row is a run of its own in OUT/NAME, so that a study can be stopped and gone on with. All rows start
-from the same seed and see the same pictures in the same order.
+A study is a recipe with a strategy and a budget, and `[[row]]`s that each change some of it:
+`name`, `strategy`, `head` (one for all exits), `heads` (one an exit), `blocks` (places of the
+exits). Every row is a run of its own in OUT/NAME, so that a study can be stopped and gone on with.
+All rows start from the same seed and see the same pictures in the same order.
 """
 
 from __future__ import annotations

@@ -74,7 +74,8 @@ def augmented(images: np.ndarray, labels: np.ndarray, size: int, n_classes: int,
 
 def _crop(pixels: Tensor, size: int, a: Augmentation, rng) -> Tensor:
     """Random resized crop (area from a.crop to 1, sides 3:4 to 4:3; none if a.crop is 1) and
-    mirroring as one bilinear sampling. Crops smaller than the input are enlarged, so nothing is aliased."""
+    mirroring as one bilinear sampling. Crops smaller than the input are enlarged, so nothing is
+    aliased."""
     n = len(pixels)
     area, ratio = rng.uniform(a.crop, 1, n), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), n))
     ratio = ratio if a.crop < 1 else 1.0
