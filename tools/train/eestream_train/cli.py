@@ -52,7 +52,8 @@ def write_csv(log: Path) -> None:
 
 
 def export(args) -> None:
-    found = export_run.export(args.run, args.data, args.folder, args.max_loss, cache=args.cache)
+    found = export_run.export(args.run, args.data, args.folder, args.max_loss, args.count,
+                              args.cache)
     shape = export_run.load(args.run)[0].shape
     print(report.table({str(args.folder): found}, {str(args.folder): shape.exit_blocks}))
 
@@ -101,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     one = verb(export, "export", data, loss)
     one.add_argument("run", type=Path, help="the --out of a run, finished or not")
     one.add_argument("folder", type=Path, help="model folder to write")
+    one.add_argument("--count", type=int, help="pictures for thresholds and for figures, for a "
+                     "quick look (default: all)")
     one = verb(compare, "study", data, fitting, loss)
     one.add_argument("study", type=Path, help="TOML file")
     one = verb(plot, "plot")

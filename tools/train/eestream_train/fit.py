@@ -10,6 +10,7 @@ are over may not change; those to come may.
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -23,10 +24,10 @@ from torch import Tensor
 from . import losses, recipe as recipes, schedule, views
 from .backbones import build
 from .network import Network, Outputs
-from .vit import resample_positions
 from .phase import Phase
 from .recipe import Recipe
 from .sets import Pictures
+from .vit import resample_positions
 
 CHECKPOINT_SECONDS = 300.0
 LOG_STEPS = 50
@@ -77,7 +78,8 @@ class Run:
         self.log_path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def autocast(self):
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.bf16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16,
+                              enabled=self.recipe.bf16 and has_bf16(self.device))
 
     def save(self) -> None:
         """Write the checkpoint beside the old one, then rename: a kill leaves one of both whole."""
@@ -129,6 +131,15 @@ class Run:
             raise ValueError("a phase has 'teach' above 0, but the recipe names no teacher")
         size = self.recipe.teacher_size or self.teacher.shape.image_size
         return self.teacher(at_size(pixels, size), exits=()).logits
+
+
+@functools.cache
+def has_bf16(device: torch.device) -> bool:
+    """Does the processor multiply bf16? Elsewhere it is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def read_log(path: Path) -> list[dict]:

@@ -90,8 +90,9 @@ def stage2(out, labels: Tensor, config, alpha: float, eta: float, omega: float) 
 
     Four deviations from the published code, all of them repairs: KD's teacher is the real final
     logits (with the final LN); X leaves out one token for backbone ViT; teacher features are
-    detached; Gram matrices are divided by the number of tokens. Without the last, heads of 16 and of 9 tokens can't agree, and the term's gradient on
-    the embedded model is a hundred times that of all others."""
+    detached; Gram matrices are divided by the number of tokens. Without the last, heads of 16 and
+    of 9 tokens can't agree, and the term's gradient on the embedded model is a hundred times that
+    of all others."""
     teacher_logits = out.logits.detach()
     loss = sum((1 - alpha) * cross_entropy(z, labels) + alpha * distillation(z, teacher_logits)
                for z in out.exit_logits)

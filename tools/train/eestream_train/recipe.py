@@ -29,7 +29,7 @@ class Recipe:
     weight_decay: float = 0.05
     clip: float = 1.0
     ema: float = 0.999
-    bf16: bool = True
+    bf16: bool = True  # autocast, where the processor has it
     init: str | None = None  # folder of the weights to start from
     teacher: str | None = None  # folder of a trained model
     teacher_size: int | None = None  # input side it teaches at, None: its own

@@ -3,6 +3,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 import threading
 
 import numpy as np
@@ -147,6 +149,16 @@ def test_pause_file_holds_the_run(tmp_path, toy):
     assert fit.Loop(run, toy, toy, pause).go()
     assert seen == [0] and run.step == 3
     assert '"paused"' in run.log_path.read_text()
+
+
+def test_signal_ends_the_run_with_a_checkpoint(tmp_path, toy):
+    before = signal.getsignal(signal.SIGTERM)
+    run = fit.Run(make([Phase(steps=100000)]), tmp_path)
+    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    assert not fit.Loop(run, toy, toy).go()
+    assert signal.getsignal(signal.SIGTERM) == before
+    run.lock.close()
+    assert fit.Run(make([Phase(steps=100000)]), tmp_path).step == run.step > 0
 
 
 def test_start_weights_fit_another_size_and_other_classes(toy):
