@@ -18,6 +18,8 @@ import torch
 
 from . import engine, export_run, fit, model_folder, plots, recipe as recipes, report, sets, study
 
+STOPPED = "eestream-train: stopped; the same command goes on"
+
 
 def run(args) -> None:
     parts = {name: sets.load(args.data, name, 256, args.cache or args.out)
@@ -32,6 +34,8 @@ def run(args) -> None:
     done = fit.Loop(one, parts["train"], parts["dev"], args.pause_file).go()
     one.log(event="finished" if done else "stopped")
     write_csv(one.log_path)
+    if not done:
+        sys.exit(STOPPED)
 
 
 def read_start(folder: str | Path | None) -> dict | None:
@@ -61,7 +65,9 @@ def export(args) -> None:
 def compare(args) -> None:
     table = study.study(args.study, args.data, args.out, args.max_loss, args.pause_file,
                         args.cache, args.device, read_start(args.init))
-    print(table or "stopped; the same command goes on")
+    if table is None:
+        sys.exit(STOPPED)
+    print(table)
 
 
 def plot(args) -> None:
