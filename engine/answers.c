@@ -46,6 +46,8 @@ static void fill_answer(const struct ees_engine *e, const struct ees__item *item
     out->confidence = item->confidence;
     out->entropy = item->entropy;
     out->logits = item->logits;
+    out->all_logits = item->all_logits;
+    out->all_gates = item->all_logits ? item->all_logits + (e->info->n_exits + 1) * (size_t)e->info->n_classes : NULL;
 }
 
 static void fill_result(const struct ees_engine *e, struct ees__slot *slot, ees_result *out) {

@@ -78,6 +78,7 @@ void ees__audits_consider(struct ees_engine *e, uint32_t slot_idx, unsigned next
     float *spare = job->item.state, *logits = job->item.logits;
     job->item = slot->item;
     job->item.logits = logits;
+    job->item.all_logits = NULL; /* the slot's */
     slot->item.state = spare;
     job->unit = next_unit;
     job->stream = slot->stream;

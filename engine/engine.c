@@ -146,8 +146,10 @@ static int make_slots(struct ees_engine *e, ees_error *err) {
     size_t policy = ees__round_up(e->policy.memory_floats * sizeof(float), EES_CACHE_LINE);
     size_t picture =
         ees__skips(e) ? ees__round_up(ees__picture_floats(e->model) * sizeof(float), EES_CACHE_LINE) : 0;
+    size_t n_all = ees__all_logits_floats(e->info->n_exits, e->info->n_classes);
+    size_t all = e->options.all_logits ? ees__round_up(n_all * sizeof(float), EES_CACHE_LINE) : 0;
     e->n_records = RECORDS_PER_SLOT * e->n_slots;
-    if (!ees__add(state, logits + policy + picture, &each) || !ees__mul(each, e->n_slots, &total) ||
+    if (!ees__add(state, logits + policy + picture + all, &each) || !ees__mul(each, e->n_slots, &total) ||
         !(e->memory = ees__calloc_aligned(total, 1)) || !(e->slots = ees__calloc_aligned(e->n_records, sizeof *e->slots)))
         return EES_FAIL(err, EES_ENOMEM, "no memory for %u frame slots of %zu bytes", e->n_slots, state + logits);
     for (unsigned i = 0; i < e->n_slots; i++) {
@@ -156,6 +158,7 @@ static int make_slots(struct ees_engine *e, ees_error *err) {
         e->slots[i].item.logits = (float *)(void *)(at + state);
         e->slots[i].item.policy_memory = policy ? (float *)(void *)(at + state + logits) : NULL;
         e->slots[i].picture = picture ? (float *)(void *)(at + state + logits + policy) : NULL;
+        e->slots[i].item.all_logits = all ? (float *)(void *)(at + state + logits + policy + picture) : NULL;
     }
     return 0;
 }

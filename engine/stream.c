@@ -281,6 +281,7 @@ static int fill_slot(struct ees_engine *e, struct ees__stream *s, struct ees__sl
     slot->item = (struct ees__item){.frame = &slot->frame,
                                     .state = slot->item.state,
                                     .logits = slot->item.logits,
+                                    .all_logits = slot->item.all_logits,
                                     .policy_memory = slot->item.policy_memory,
                                     .exit_idx = -1};
     slot->frame = *frame;

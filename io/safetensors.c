@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "common/hash.h"
 #include "common/mem.h"
 #include "io/safetensors_header.h"
 #include "io/widen.h"
@@ -202,6 +203,23 @@ int ees_tensors_read_f32(const ees_tensors *tensors, const ees_tensor_info *info
     if (info->dtype == EES_DTYPE_F32)
         return read_bytes(tensors, at, dst, info->n_bytes, err);
     return read_widened(tensors, info, at, dst, err);
+}
+
+const char *ees_tensors_get_metadata(const ees_tensors *tensors, const char *key) {
+    return json_string_value(json_object_get(tensors->header.metadata, key));
+}
+
+int ees_tensors_hash(const ees_tensors *tensors, uint64_t *out, ees_error *err) {
+    unsigned char chunk[CHUNK_BYTES];
+    struct ees__hash hash;
+    ees__hash_init(&hash, 0);
+    for (size_t at = 0; at < tensors->n_bytes; at += sizeof chunk) {
+        size_t n = tensors->n_bytes - at < sizeof chunk ? tensors->n_bytes - at : sizeof chunk;
+        EES_TRY(read_bytes(tensors, at, chunk, n, err));
+        ees__hash_add(&hash, chunk, n);
+    }
+    *out = ees__hash_value(&hash);
+    return 0;
 }
 
 void ees_tensors_close(ees_tensors *tensors) {

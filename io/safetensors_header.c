@@ -8,7 +8,6 @@
  * before anything is allocated for them. */
 #include "io/safetensors_header.h"
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,6 +177,7 @@ static int read_entries(json_t *root, const char *file, struct ees__tensor_heade
     json_object_foreach(root, key, value) {
         if (strcmp(key, METADATA_KEY) == 0) {
             EES_TRY(check_metadata(value, file, err));
+            header->metadata = json_incref(value);
             continue;
         }
         struct ees__tensor_entry *entry = &header->entries[header->n++];
@@ -241,5 +241,6 @@ int ees__tensor_header_parse(const char *text, size_t n_bytes, size_t data_bytes
 void ees__tensor_header_fini(struct ees__tensor_header *header) {
     ees__free(header->entries);
     ees__free(header->names);
+    json_decref(header->metadata);
     *header = (struct ees__tensor_header){0};
 }

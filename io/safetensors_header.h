@@ -3,6 +3,8 @@
 #ifndef EES_IO_SAFETENSORS_HEADER_H
 #define EES_IO_SAFETENSORS_HEADER_H
 
+#include <jansson.h>
+
 #include "eestream/tensors.h"
 
 /* Limits of a header. The first is the format's own; the others keep a hostile header from costing more memory or
@@ -21,6 +23,7 @@ struct ees__tensor_header {
     struct ees__tensor_entry *entries; /* by position in the file, gap-free from 0 to the end of the data part */
     size_t n;
     char *names;
+    json_t *metadata; /* an object of strings; NULL: the header has none */
 };
 
 /* Parse `n_bytes` of JSON for a file whose data part has `data_bytes`. `file` stands in messages.

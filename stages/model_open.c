@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
+#include "stages/certificate.h"
 #include "stages/embedded.h"
 #include "stages/family.h"
 #include "stages/model.h"
@@ -67,33 +68,70 @@ static const char *name_folder(char *dir) {
     return slash && slash[1] ? slash + 1 : dir;
 }
 
+/* The thresholds that were found for these weights, if there are any. `beside`: certificate.json of the folder, NULL:
+ * none. */
+static int use_certificate(ees_model *model, const char *given, const char *beside, ees_error *err) {
+    if (given && strcmp(given, "none") == 0)
+        return 0;
+    if (given)
+        return ees__certificate_apply(model, given, err);
+    return beside && access(beside, F_OK) == 0 ? ees__certificate_apply(model, beside, err) : 0;
+}
+
+/* What makes a network complete: it knows its file, and has its certificate's thresholds. */
+static int finish(ees_model *model, char **weights_file, const ees_model_options *options, const char *beside,
+                  ees_error *err) {
+    model->embedded = !*weights_file;
+    model->weights_file = *weights_file;
+    *weights_file = NULL;
+    return use_certificate(model, options->certificate, beside, err);
+}
+
+static int give(ees_model *model, int rc, ees_model **out) {
+    if (rc < 0)
+        ees_model_close(model);
+    else
+        *out = model;
+    return rc;
+}
+
 static int open_folder(char *dir, const ees_model_options *options, ees_model **out, ees_error *err) {
     struct sources s = {0};
-    char *config = NULL, *preproc = NULL, *weights = NULL;
+    char *config = NULL, *preproc = NULL, *weights = NULL, *certificate = NULL;
     const char *name = name_folder(dir);
+    ees_model *model = NULL;
     int rc = join(dir, "config.json", &config, err);
     if (rc == 0)
         rc = join(dir, "preprocessor_config.json", &preproc, err);
     if (rc == 0)
         rc = join(dir, "model.safetensors", &weights, err);
     if (rc == 0)
+        rc = join(dir, "certificate.json", &certificate, err);
+    if (rc == 0)
         rc = open_folder_files(config, preproc, weights, &s, err);
     if (rc == 0) {
         s.tensors_name = weights;
-        rc = build_from_sources(name, &s, options, out, err);
+        rc = build_from_sources(name, &s, options, &model, err);
     }
     close_sources(&s);
+    if (rc == 0)
+        rc = finish(model, &weights, options, certificate, err);
     free(config);
     free(preproc);
     free(weights);
-    return rc;
+    free(certificate);
+    return give(model, rc, out);
 }
+
+static const char embedded_weights[] = "embedded model.safetensors";
 
 static int open_embedded(const ees_model_options *options, ees_model **out, ees_error *err) {
     struct ees__embedded_model files;
     if (!ees__embedded_get(&files))
         return EES_FAIL(err, EES_EUNSUPPORTED, "this build has no embedded model: name a model folder");
-    struct sources s = {.tensors_name = "embedded model.safetensors"};
+    struct sources s = {.tensors_name = embedded_weights};
+    ees_model *model = NULL;
+    char *no_file = NULL;
     int rc = ees__json_parse(files.config.data, files.config.n_bytes, "embedded config.json", &s.config, err);
     if (rc == 0)
         rc = ees__json_parse(files.preproc.data, files.preproc.n_bytes, "embedded preprocessor_config.json", &s.preproc,
@@ -101,9 +139,11 @@ static int open_embedded(const ees_model_options *options, ees_model **out, ees_
     if (rc == 0)
         rc = ees_tensors_open_memory(files.weights.data, files.weights.n_bytes, s.tensors_name, &s.tensors, err);
     if (rc == 0)
-        rc = build_from_sources("embedded", &s, options, out, err);
+        rc = build_from_sources("embedded", &s, options, &model, err);
     close_sources(&s);
-    return rc;
+    if (rc == 0)
+        rc = finish(model, &no_file, options, NULL, err);
+    return give(model, rc, out);
 }
 
 int ees_model_open(const char *dir, const ees_model_options *options, ees_model **out, ees_error *err) {
@@ -118,5 +158,25 @@ int ees_model_open(const char *dir, const ees_model_options *options, ees_model 
         return EES_FAIL(err, EES_ENOMEM, "out of memory");
     int rc = open_folder(copy, &filled, out, err);
     free(copy);
+    return rc;
+}
+
+static int open_weights(const ees_model *model, ees_tensors **out, ees_error *err) {
+    struct ees__embedded_model files;
+    if (model->weights_file)
+        return ees_tensors_open(model->weights_file, out, err);
+    if (!model->embedded || !ees__embedded_get(&files))
+        return EES_FAIL(err, EES_EUNSUPPORTED, "%s has random weights: no file, no hash", model->info.name);
+    return ees_tensors_open_memory(files.weights.data, files.weights.n_bytes, embedded_weights, out, err);
+}
+
+int ees_model_hash(const ees_model *model, char out[EES_HASH_TEXT], ees_error *err) {
+    ees_tensors *tensors;
+    uint64_t hash;
+    EES_TRY(open_weights(model, &tensors, err));
+    int rc = ees_tensors_hash(tensors, &hash, err);
+    ees_tensors_close(tensors);
+    if (rc == 0)
+        snprintf(out, EES_HASH_TEXT, "xxh64:%016llx", (unsigned long long)hash);
     return rc;
 }

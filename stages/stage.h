@@ -24,6 +24,9 @@ struct ees__item {
      * before the first unit and may take it away when the frame is answered. */
     float *state;
     float *logits;          /* (K,) of the head that ran last */
+    /* (E+1, K) of every head that ran, then the gates of the early ones (E), NaN in a model without; NULL: nobody wants them,
+     * and heads are passed over under "none" */
+    float *all_logits;
     float degrade;          /* 0 .. 1, set by the engine before a visit: how far thresholds move to their degraded values */
     /* Zeroed when the frame enters. [0] as if degrade were 0, [1] under the thresholds as they were moved. */
     _Alignas(8) unsigned char policy_state[2][EES__POLICY_STATE_BYTES];
@@ -42,6 +45,11 @@ struct ees__item {
     unsigned n_warnings;
     ees_error error; /* set when a unit failed */
 };
+
+/* Of an item's all_logits. At most 33 times what a head packs: no overflow. */
+static inline size_t ees__all_logits_floats(unsigned n_exits, size_t n_classes) {
+    return ((size_t)n_exits + 1) * n_classes + n_exits;
+}
 
 /* What a model has learned for its policies. Read-only, the model's. */
 struct ees__policy_weights {

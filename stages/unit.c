@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Running one unit on some frames: the arithmetic, then, at a head, each frame's scores and the policy's word. */
+#include <math.h>
+#include <string.h>
+
 #include "common/fail.h"
 #include "stages/model.h"
 #include "stages/policies/policy.h"
@@ -11,7 +14,7 @@ static void run_op(const ees_model *model, const struct ees__unit *unit, unsigne
     for (unsigned i = 0; i < n; i += n_at_once) {
         const struct ees__run run = {
             .kernels = model->kernels,
-            .dims = &model->dims,
+            .dims = unit->dims,
             .n = n_at_once,
             .states = lane->states + i,
             .logits = lane->logits + i,
@@ -38,6 +41,15 @@ void ees__unit_compute(const ees_model *model, const struct ees__unit *unit, str
         run_op(model, unit, n, lane, team);
     for (unsigned i = 0; i < n && ees__unit_is_gated(model, unit); i++)
         items[i]->gate = lane->gates[i];
+}
+
+/* For whoever wants to know what every head said. */
+static void keep_all_logits(const ees_model *model, const struct ees__unit *unit, struct ees__item *item) {
+    size_t n_classes = model->dims.n_classes, e = (size_t)unit->info.exit_idx;
+    memcpy(item->all_logits + e * n_classes, item->logits, n_classes * sizeof(float));
+    if (e < model->info.n_exits)
+        item->all_logits[(model->info.n_exits + 1) * n_classes + e] =
+            ees__unit_is_gated(model, unit) ? item->gate : NAN;
 }
 
 /* What a head's logits say becomes the item's answer so far. */
@@ -70,10 +82,13 @@ int ees__unit_run(const ees_model *model, const struct ees__policy_setup *setup,
     const ees_unit_info *info = &unit->info;
     bool is_final = info->exit_idx == (int)model->info.n_exits;
     bool is_exit = info->exit_idx >= 0 && !is_final;
-    bool is_skipped = is_exit && !setup->policy && !setup->replay;
+    bool is_skipped = is_exit && !setup->policy && !setup->replay && !items[0]->all_logits;
     int n_next = 0;
-    if (!is_skipped)
+    if (!is_skipped) {
         ees__unit_compute(model, unit, items, n, rc, lane, team);
+        for (unsigned i = 0; i < n && info->exit_idx >= 0 && items[i]->all_logits; i++)
+            keep_all_logits(model, unit, items[i]);
+    }
     for (unsigned i = 0; i < n; i++) {
         if (is_skipped)
             rc[i] = EES__UNIT_NEXT;

@@ -75,6 +75,9 @@ typedef struct ees_engine_options {
     enum ees_take take;
     bool replan;          /**< true: a plan that was solved ("auto") follows the stream's exits and costs */
     bool unordered;       /**< false: answers leave in push order of their stream; true: as they finish */
+    /** false; true: heads run under "none" too, and each answer carries what every head on its way said. Costs a copy
+     *  of each head's logits, and memory for them in each slot. */
+    bool all_logits;
     unsigned max_batch;   /**< 0: from the measured costs; 1: off; else frames a micro-batch has at most (<= 16) */
     double audit_share;   /**< 0: off; share of early answers that are run on to full depth with spare capacity */
     uint64_t audit_seed;
@@ -119,6 +122,10 @@ typedef struct ees_result {
     /** float32 (K,) before softmax, of the head it left at; NULL without an answer. Policies that answer for several heads
      *  ("ensemble", "vote", ...) have class_idx, confidence and entropy of their own. */
     const float *logits;
+    /** all_logits: float32 (n_exits + 1, K), of the heads on the frame's way, whatever the policy made of them; rows of
+     *  heads that did not run mean nothing. NULL without all_logits, or without an answer */
+    const float *all_logits;
+    const float *all_gates; /**< the same: (n_exits,) what the gate said at each, NaN: the model has none */
     unsigned n_classes;
     unsigned n_warnings;  /**< recoverable oddities the JPEG decoder met; the frame was used */
     unsigned n_nonfinite; /**< exit heads on its way whose logits were NaN or infinite: never an exit */

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdint.h>
 
 #include "eestream/error.h"
 
@@ -49,6 +50,16 @@ EES_API const ees_tensor_info *ees_tensors_find(const ees_tensors *tensors, cons
  *  @param dst  info->n_elements floats, row-major
  *  @return 0; EES_EMODEL short read or I/O error */
 EES_API int ees_tensors_read_f32(const ees_tensors *tensors, const ees_tensor_info *info, float *dst, ees_error *err);
+
+/** The string under a key of the header's __metadata__. NULL: none. */
+EES_API const char *ees_tensors_get_metadata(const ees_tensors *tensors, const char *key);
+
+/** XXH64, seed 0, of the whole file, as `xxhsum -H64` prints it.
+ *  @return 0; EES_EMODEL short read or I/O error */
+EES_API int ees_tensors_hash(const ees_tensors *tensors, uint64_t *out, ees_error *err);
+
+/** XXH64 of a block of memory. To go on over several blocks, give each the hash of the one before as its seed. */
+EES_API uint64_t ees_hash64(const void *data, size_t n_bytes, uint64_t seed);
 
 /** Accepts NULL. */
 EES_API void ees_tensors_close(ees_tensors *tensors);

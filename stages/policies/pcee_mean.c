@@ -26,6 +26,7 @@ const struct ees__policy ees__policy_pcee_mean = {
     .direction = EES__LEAVES_BELOW,
     .threshold = 0.2f,
     .patience = 2,
+    .combines_by_patience = true,
     .memory_floats = ees__members_floats,
     .combine = combine,
     .score = ees__entropy_norm,

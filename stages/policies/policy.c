@@ -21,11 +21,9 @@ bool ees__policy_is_beyond(const struct ees__policy *policy, float score, float 
     return true;
 }
 
-/* Under one threshold, with the state that belongs to it. */
-static bool leaves_at(const struct ees__policy_setup *setup, float threshold, const struct ees__scores *scores,
-                      void *state) {
+bool ees__policy_leaves(const struct ees__policy_setup *setup, float threshold, float score,
+                        const struct ees__scores *scores, void *state) {
     const struct ees__policy *policy = setup->policy;
-    float score = policy->score ? policy->score(scores) : 0.0f;
     bool beyond = scores->finite && ees__policy_is_beyond(policy, score, threshold);
     return (policy->count ? policy->count(setup, scores, beyond, state) : beyond) && scores->finite;
 }
@@ -45,10 +43,11 @@ bool ees__policy_decide(const struct ees__policy_setup *setup, unsigned exit_idx
     if (!policy)
         return false;
     float normal = setup->thresholds[exit_idx];
-    bool leaves = leaves_at(setup, normal, scores, item->policy_state[0]);
+    float score = policy->score ? policy->score(scores) : 0.0f;
+    bool leaves = ees__policy_leaves(setup, normal, score, scores, item->policy_state[0]);
     if (setup->degrades) { /* at every exit, also at degrade 0: a policy that counts must see them all */
         float moved = move_threshold(normal, setup->degraded[exit_idx], item->degrade);
-        item->degraded = leaves_at(setup, moved, scores, item->policy_state[1]) && !leaves;
+        item->degraded = ees__policy_leaves(setup, moved, score, scores, item->policy_state[1]) && !leaves;
     }
     return leaves || item->degraded;
 }

@@ -52,6 +52,7 @@ struct ees__policy {
     unsigned lag;       /* 0: a frame is judged without any other */
     bool needs_gate;    /* only models with a gate have it */
     bool needs_members; /* only models with weights of an ensemble have it */
+    bool combines_by_patience; /* `combine` reads setup->patience */
     bool takes_weights; /* of a mean's members, from the caller or the config; all 1 by default */
 
     /* Floats a frame carries from exit to exit for `combine`; NULL: none. */
@@ -76,6 +77,10 @@ struct ees__policy {
  * `degrade`, `gate` and `reference`, reads and writes its policy state and memory, sets `degraded`. */
 bool ees__policy_decide(const struct ees__policy_setup *setup, unsigned exit_idx, struct ees__scores *scores,
                         struct ees__item *item);
+
+/* Does the frame leave by one threshold, with the state that belongs to it? `score`: of `scores`. */
+bool ees__policy_leaves(const struct ees__policy_setup *setup, float threshold, float score,
+                        const struct ees__scores *scores, void *state);
 
 /* Is a score beyond a threshold of this policy? */
 bool ees__policy_is_beyond(const struct ees__policy *policy, float score, float threshold);

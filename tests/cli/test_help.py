@@ -7,7 +7,7 @@ import time
 import pytest
 from conftest import SANITIZED, error_line, run
 
-VERBS = ["run", "bench", "plan", "inspect", "verify", "demo", "doctor"]
+VERBS = ["run", "bench", "plan", "calibrate", "analyse", "inspect", "verify", "demo", "doctor"]
 
 
 def test_help_fits_a_screen_and_starts_with_examples():

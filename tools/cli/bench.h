@@ -10,6 +10,7 @@ enum { BENCH_SINGLE, BENCH_REPLICAS, BENCH_PLANNED, BENCH_N_KINDS };
 
 struct bench_rep {
     double wall_s, fps, cpu_s;
+    double load_p99_ms; /* of the same round under --load */
 };
 
 /* Frames offered at a steady rate. */
@@ -76,6 +77,12 @@ struct spread spread_of(const double *x, size_t n);
 
 /* fps of each round of `a` over that of `b` in the same round. */
 struct spread ratio_of(const struct bench_config *a, const struct bench_config *b, size_t n_rounds);
+
+/* p99 under --load of each round of `a` over that of `b`: one round that met another job does not decide. */
+struct spread load_ratio_of(const struct bench_config *a, const struct bench_config *b, size_t n_rounds);
+
+/* Nearest rank: the smallest latency that `share` of the frames do not exceed. */
+double bench_rank_ms(const uint64_t *sorted_ns, size_t n, double share);
 
 struct spread bench_fps(const struct bench_config *c, size_t n_rounds);
 

@@ -79,6 +79,13 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* The latencies of the round that just ended are the last ones. */
+static void end_round(struct bench_config *c, size_t round) {
+    uint64_t *latencies_ns = c->load.latencies_ns + c->load.n_latencies - c->n_frames;
+    qsort(latencies_ns, c->n_frames, sizeof *latencies_ns, by_value);
+    c->reps[round].load_p99_ms = bench_rank_ms(latencies_ns, c->n_frames, 0.99);
+}
+
 int bench_measure_load(const struct bench *b, struct bench_model *m, ees_error *err) {
     size_t n_rounds = b->o->n_reps;
     double took_s[2 * BENCH_N_KINDS] = {0};
@@ -95,6 +102,7 @@ int bench_measure_load(const struct bench *b, struct bench_model *m, ees_error *
             double seconds;
             CLI_TRY(offer_frames(b, &m->configs[i], &seconds, err));
             took_s[i] += seconds;
+            end_round(&m->configs[i], round);
         }
     for (unsigned i = 0; i < m->n_configs; i++) {
         struct bench_load *load = &m->configs[i].load;

@@ -57,18 +57,24 @@ struct spread ratio_of(const struct bench_config *a, const struct bench_config *
     return spread_of(x, n_rounds);
 }
 
-/* Nearest rank: the smallest latency that `share` of the frames do not exceed. */
-static double rank_ms(const uint64_t *sorted_ns, size_t n, double share) {
+struct spread load_ratio_of(const struct bench_config *a, const struct bench_config *b, size_t n_rounds) {
+    double x[1000];
+    for (size_t i = 0; i < n_rounds; i++)
+        x[i] = a->reps[i].load_p99_ms / b->reps[i].load_p99_ms;
+    return spread_of(x, n_rounds);
+}
+
+double bench_rank_ms(const uint64_t *sorted_ns, size_t n, double share) {
     size_t rank = (size_t)ceil(share * (double)n);
     return (double)sorted_ns[rank > 0 ? rank - 1 : 0] * 1e-6;
 }
 
 static double latency_ms(const struct bench_config *c, double share) {
-    return rank_ms(c->latencies_ns, c->n_latencies, share);
+    return bench_rank_ms(c->latencies_ns, c->n_latencies, share);
 }
 
 static double load_ms(const struct bench_config *c, double share) {
-    return rank_ms(c->load.latencies_ns, c->load.n_latencies, share);
+    return bench_rank_ms(c->load.latencies_ns, c->load.n_latencies, share);
 }
 
 static const struct bench_config *reference(const struct bench_model *m) {
@@ -170,13 +176,14 @@ static void print_load_table(FILE *f, const struct bench *b, const struct bench_
         "\nframes offered at %.0f %% of what replicas can do with the same exits; latency from the moment a frame is "
         "due\n\n",
         100 * b->o->load);
-    fprintf(f, "| configuration | offered fps | answered fps | p50 ms | p90 | p99 | p99.9 | p99 x replicas |\n"
+    fprintf(f, "| configuration | offered fps | answered fps | p50 ms | p90 | p99 | p99.9 | p99 x replicas, by round: median (min-max) |\n"
                "|---|---:|---:|---:|---:|---:|---:|---:|\n");
     for (unsigned i = 0; i < m->n_configs; i++) {
-        const struct bench_config *c = &m->configs[i], *replicas = bench_find(m, BENCH_REPLICAS, c->exits);
-        fprintf(f, "| %-16s | %8.2f | %8.2f%s | %7.2f | %7.2f | %7.2f | %7.2f | %.3f |\n", c->name, c->load.offered_fps,
+        const struct bench_config *c = &m->configs[i];
+        struct spread r = load_ratio_of(c, bench_find(m, BENCH_REPLICAS, c->exits), b->o->n_reps);
+        fprintf(f, "| %-16s | %8.2f | %8.2f%s | %7.2f | %7.2f | %7.2f | %7.2f | %.3f (%.3f-%.3f) |\n", c->name, c->load.offered_fps,
                 c->load.answered_fps, is_overloaded(c) ? " (overloaded)" : "", load_ms(c, 0.5), load_ms(c, 0.9),
-                load_ms(c, 0.99), load_ms(c, 0.999), load_ms(c, 0.99) / load_ms(replicas, 0.99));
+                load_ms(c, 0.99), load_ms(c, 0.999), r.median, r.min, r.max);
     }
 }
 
@@ -302,12 +309,14 @@ static json_t *config_json(const struct bench_model *m, const struct bench_confi
                           latency_ms(c, 0.5), "p90", latency_ms(c, 0.9), "p99", latency_ms(c, 0.99), "p99.9",
                           latency_ms(c, 0.999), "ratio_replicas", spread_json(ratio_of(c, reference(m), n)), "workers",
                           busy, "queues", queues, "by_exit", exits, "reps", reps);
+    const struct bench_config *replicas = bench_find(m, BENCH_REPLICAS, c->exits);
     if (c->load.n_latencies)
         json_object_set_new(o, "load",
-                            json_pack("{s:f, s:f, s:b, s:{s:f, s:f, s:f, s:f}}", "offered_fps", c->load.offered_fps,
-                                      "answered_fps", c->load.answered_fps, "overloaded", (int)is_overloaded(c),
-                                      "latency_ms", "p50", load_ms(c, 0.5), "p90", load_ms(c, 0.9), "p99",
-                                      load_ms(c, 0.99), "p99.9", load_ms(c, 0.999)));
+                            json_pack("{s:f, s:f, s:b, s:{s:f, s:f, s:f, s:f}, s:o}", "offered_fps",
+                                      c->load.offered_fps, "answered_fps", c->load.answered_fps, "overloaded",
+                                      (int)is_overloaded(c), "latency_ms", "p50", load_ms(c, 0.5), "p90",
+                                      load_ms(c, 0.9), "p99", load_ms(c, 0.99), "p99.9", load_ms(c, 0.999),
+                                      "p99_ratio_replicas", spread_json(load_ratio_of(c, replicas, n))));
     if (same_without_exits(m, c))
         json_object_set_new(o, "ratio_no_exits", spread_json(ratio_of(c, same_without_exits(m, c), n)));
     return o;

@@ -19,6 +19,10 @@ static const struct verb verbs[] = {
     {VERB_RUN, "run", "INPUT... [options]", "stream videos, images or folders through a model", verb_run},
     {VERB_BENCH, "bench", "[options]", "measure one worker, replicas and the planned pipeline", verb_bench},
     {VERB_PLAN, "plan", "[options]", "which cores run which blocks, and the speed to expect", verb_plan},
+    {VERB_CALIBRATE, "calibrate", "INPUT... --target NAME=X [options]", "thresholds for a target, with a certificate",
+     verb_calibrate},
+    {VERB_ANALYSE, "analyse", "INPUT...|--log FILE [options]", "what each exit is worth on labelled frames or any video",
+     verb_analyse},
     {VERB_INSPECT, "inspect", "[DIR] [options]", "what a model is: blocks, exits, cost, memory", verb_inspect},
     {VERB_VERIFY, "verify", "DIR [options]", "compare a model with its reference's numbers", verb_verify},
     {VERB_DEMO, "demo", "[options]", "the embedded model on the embedded clip", verb_demo},
@@ -49,12 +53,13 @@ static void print_help(FILE *out) {
           "  ffmpeg -i cam.mp4 -f mjpeg - | eestream run -  from a pipe\n"
           "  eestream run live:cam.avi --deadline-ms 50     a camera: late frames get an earlier exit\n"
           "  eestream bench --arch vit-s16 --workers 4      throughput against replicas\n"
+          "  eestream calibrate frames/ --target loss=0.01 --model DIR\n"
           "  eestream plan --explain                        which cores run which blocks\n\n"
           "Verbs\n",
           out);
     for (size_t i = 0; i < N_VERBS; i++)
-        fprintf(out, "  %-8s %s\n", verbs[i].name, verbs[i].help);
-    fputs("  help     options of a verb: eestream help run\n\n"
+        fprintf(out, "  %-9s %s\n", verbs[i].name, verbs[i].help);
+    fputs("  help      options of a verb: eestream help run\n\n"
           "Inputs\n"
           "  MJPEG in AVI, raw MJPEG, Y4M, JPEG, a folder or a glob of images, - for stdin, mp4 and mkv through\n"
           "  libav; or a list file (.streams, .list, .txt) with one input a line. live:INPUT comes by its time "

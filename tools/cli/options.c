@@ -298,6 +298,7 @@ int options_open_model(const struct options *o, const char *arch, ees_model **ou
     m.max_pixels = o->max_pixels;
     m.on_tensor = o->on_tensor;
     m.on_tensor_opaque = o->on_tensor_opaque;
+    m.certificate = o->certificate;
     if (o->image_size)
         CLI_TRY(parse_image_size(o->image_size, &m, err));
     return arch ? ees_model_open_random(arch, 1, &m, out, err) : ees_model_open(o->model_dir, &m, out, err);
@@ -309,8 +310,8 @@ int options_policy(const struct options *o, ees_policy_options *out, ees_error *
                                 .lag = o->lag,
                                 .n_thresholds = o->thresholds.n,
                                 .n_weights = o->exit_weights.n};
-    if (o->full_depth && (o->policy || o->thresholds.n || o->degraded.n || o->patience || o->lag ||
-                          o->exit_weights.n || o->replay_path))
+    if (o->full_depth &&
+        (o->policy || o->thresholds.n || o->degraded.n || o->patience || o->lag || o->exit_weights.n || o->replay_path))
         return CLI_FAIL(err, EES_EINVAL,
                         "--full-depth takes no early exit: drop --policy, --threshold, --degrade-thresholds, "
                         "--patience, --lag, --exit-weights and --replay-exits");

@@ -19,6 +19,8 @@ enum verb_id {
     VERB_DEMO = 1 << 5,
     VERB_DOCTOR = 1 << 6,
     VERB_HELP = 1 << 7,
+    VERB_CALIBRATE = 1 << 8,
+    VERB_ANALYSE = 1 << 9,
 };
 
 enum report_format { REPORT_TEXT, REPORT_JSON };
@@ -40,9 +42,9 @@ struct options {
     bool allow_nonfinite;
     int decode; /* enum ees_decode */
     unsigned max_pixels;
-    const char *image_size;
     void (*on_tensor)(void *opaque, const ees_tensor_use *use); /* no option: what the verb wants to be told */
     void *on_tensor_opaque;
+    const char *image_size, *certificate;
     /* engine */
     unsigned n_workers, n_slots;
     bool no_pin;
@@ -89,6 +91,10 @@ struct options {
     /* plan */
     bool simulate, compare, no_help;
     double rate_hz, jitter;
+    /* calibrate and analyse */
+    const char *log_path, *target, *svg_dir;
+    double delta, degraded_loss;
+    unsigned scene, seed;
     /* verify */
     const char *expect_inputs, *expect_outputs, *expect_policies;
 };

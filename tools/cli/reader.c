@@ -62,11 +62,35 @@ static bool claim_frame(struct stream *s) {
     return n <= s->limit;
 }
 
+static uint64_t hash_plane(const ees_frame *frame, unsigned plane, size_t row_bytes, size_t n_rows, uint64_t hash) {
+    const char *row = frame->data[plane];
+    for (size_t y = 0; row && y < n_rows; y++, row += frame->stride[plane])
+        hash = ees_hash64(row, row_bytes, hash);
+    return hash;
+}
+
+/* As the source gave it: the compressed bytes, or the pixels without what pads their rows. */
+static uint64_t hash_frame(const ees_frame *frame, uint64_t hash) {
+    size_t w = frame->width_px, h = frame->height_px;
+    size_t cw = (w + (1u << frame->chroma_shift_x) - 1) >> frame->chroma_shift_x;
+    size_t ch = (h + (1u << frame->chroma_shift_y) - 1) >> frame->chroma_shift_y;
+    if (frame->error)
+        return hash;
+    if (frame->kind == EES_FRAME_JPEG)
+        return ees_hash64(frame->data[0], frame->bytes, hash);
+    if (frame->kind == EES_FRAME_RGB24)
+        return hash_plane(frame, 0, 3 * w, h, hash);
+    hash = hash_plane(frame, 0, w, h, hash);
+    return hash_plane(frame, 2, cw, ch, hash_plane(frame, 1, cw, ch, hash));
+}
+
 static int push_frame(struct stream *s, struct stream_input *input, ees_frame *frame, ees_error *err) {
     frame->source_idx = (uint32_t)(input - s->inputs);
     frame->stream = input->stream;
     frame->source = input->name ? input->name : input->uri;
     input->pinned |= frame->truth != NULL;
+    if (s->hashes)
+        s->data_hash = hash_frame(frame, s->data_hash);
     CLI_TRY(ees_engine_push(s->engine, frame, -1, err));
     input->n_pushed++;
     return 0;

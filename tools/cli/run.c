@@ -152,17 +152,30 @@ static const ees_profile *find_profile(const struct run *r, const char *plan, ee
     return needed && profile_get(o, r->model, NULL, profile, &ignored) == 0 ? profile : NULL;
 }
 
+/* The model's certificate, where its thresholds are the ones in use. */
+static const ees_certificate *certificate_in_use(const struct run *r) {
+    const struct options *o = r->o;
+    bool own = !o->policy && !o->thresholds.n && !o->patience && !o->lag && !o->exit_weights.n && !o->full_depth &&
+               !r->replay.exits;
+    return own ? ees_model_get_certificate(r->model) : NULL;
+}
+
 static int open_engine(struct run *r, ees_error *err) {
     const struct options *o = r->o;
     static ees_profile profile;
+    const ees_certificate *certificate = certificate_in_use(r);
+    double exit_share[EES_MAX_EXITS + 1];
     ees_engine_options e;
     ees_engine_options_default(&e);
+    for (unsigned i = 0; certificate && i <= ees_model_get_info(r->model)->n_exits; i++)
+        exit_share[i] = (double)certificate->exit_frames[i];
     e.n_workers = o->n_workers;
     e.n_slots = o->n_slots;
     e.pin = !o->no_pin;
     /* interrupted while the first input was being opened: no frame will come that costs need measuring for */
     e.plan = stream_was_interrupted(&r->stream) ? "replicas" : o->plan;
     e.profile = find_profile(r, e.plan, &profile);
+    e.exit_share = certificate ? exit_share : NULL;
     e.policy = r->policy;
     e.policy.replay = r->replay.exits;
     e.policy.n_replay = r->replay.n;
@@ -230,6 +243,7 @@ static int open_summary(struct run *r, ees_error *err) {
     summary_init(&r->summary, r->model, &r->policy, r->replay.exits ? r->replay.description : NULL);
     r->summary.trace_path = r->o->trace_path;
     r->summary.unordered = r->o->unordered;
+    r->summary.certificate = certificate_in_use(r);
     return r->stream.n_inputs > 1 ? summary_count_sources(&r->summary, &r->stream, err) : 0;
 }
 

@@ -40,6 +40,8 @@ struct stream {
     ees_stream_options file_rule, live_rule; /* weights are the inputs' */
     uint64_t limit;                          /* of frames, all inputs together; 0: none */
     bool concurrent, verbose;
+    bool hashes;        /* wanted: data_hash, of inputs that are read in turn */
+    uint64_t data_hash; /* the reader's: of the frames' bytes so far, valid after stream_run() */
     ees_engine *engine;
 
     int stop_fd; /* eventfd, readable once stopping: ends whatever a reader waits for, a source's opening too */

@@ -112,12 +112,28 @@ static void finish_sources(struct summary *s, const ees_engine *engine, const st
     }
 }
 
+/* A difference that chance hardly makes, and large enough to matter: one frame in ten leaves elsewhere. Answers that
+ * overload or a deadline made early say nothing about the frames. */
+static void find_drift(struct summary *s) {
+    uint64_t n[EES_MAX_EXITS + 1];
+    const unsigned least_frames = 100;
+    const double least_distance = 0.1, most_p = 0.001;
+    for (unsigned e = 0; e <= s->info->n_exits; e++)
+        n[e] = s->exits[e].n_frames;
+    s->drift = mix_drift(n, s->certificate->exit_frames, s->info->n_exits + 1);
+    s->drifted = summary_total(s).n_frames >= least_frames && s->drift.p_value < most_p &&
+                 s->drift.distance >= least_distance && !s->n_early[EES_EARLY_DEGRADED] &&
+                 !s->n_early[EES_EARLY_DEADLINE];
+}
+
 void summary_finish(struct summary *s, const ees_engine *engine, const struct stream *stream) {
     ees_plan plan;
     ees_engine_get_stats(engine, &s->stats);
     ees_engine_get_plan(engine, &plan);
     plan_to_text(s->model, &plan, s->plan, sizeof s->plan);
     s->n_replans = ees_engine_get_replans(engine, s->replans, MAX_REPLANS);
+    if (s->certificate)
+        find_drift(s);
     s->cpu_s = cpu_seconds();
     s->max_rss_bytes = max_rss_bytes();
     if (stream)
@@ -153,7 +169,7 @@ struct agreement agreement_of(uint64_t n_agreed, uint64_t n_done) {
     return (struct agreement){.share = p, .low = fmax(0, middle - half), .high = fmin(1, middle + half)};
 }
 
-static double share_of(double part, double whole) { return whole > 0 ? part / whole : 0; }
+static double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
 struct work_shares summary_work(const struct summary *s) {
     double runs = 0, helped = 0, batched = 0, busy_ns = 0, team_ns = 0;
@@ -167,9 +183,9 @@ struct work_shares summary_work(const struct summary *s) {
     }
     double latency_ns = s->stats.latency.mean_ns * (double)s->stats.latency.n;
     return (struct work_shares){
-        .helped = share_of(helped, runs),
-        .batched = share_of(batched, runs),
-        .team = share_of(team_ns, busy_ns),
-        .audit = share_of((double)s->stats.audit.busy_ns, busy_ns),
-        .order = share_of((double)s->stats.reorder_wait_ns, (double)s->stats.reorder_wait_ns + latency_ns)};
+        .helped = ratio(helped, runs),
+        .batched = ratio(batched, runs),
+        .team = ratio(team_ns, busy_ns),
+        .audit = ratio((double)s->stats.audit.busy_ns, busy_ns),
+        .order = ratio((double)s->stats.reorder_wait_ns, (double)s->stats.reorder_wait_ns + latency_ns)};
 }

@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "eestream/eestream.h"
+#include "tools/cli/statistics.h"
 #include "tools/cli/stream.h"
 #include "tools/cli/truth.h"
 
@@ -33,9 +34,10 @@ struct summary {
     uint64_t n_warned, n_nonfinite, n_unknown_truth, block_sum;
     struct exit_count exits[EES_MAX_EXITS + 1]; /* frames that were computed */
     struct exit_count repeated;                 /* frames that were skipped */
-    struct source_count *sources; /* NULL: not counted apart */
+    struct source_count *sources;               /* NULL: not counted apart */
     size_t n_sources;
     bool unordered;
+    const ees_certificate *certificate; /* whose thresholds are used; NULL: others are */
     /* set by summary_finish() */
     ees_stats stats;
     ees_policy_options policy; /* resolved */
@@ -48,6 +50,8 @@ struct summary {
     uint64_t max_rss_bytes;
     const char *trace_path; /* NULL: none */
     uint64_t n_trace_events;
+    struct drift drift; /* from the certificate's exits */
+    bool drifted;
 };
 
 void summary_init(struct summary *s, const ees_model *model, const ees_policy_options *resolved, const char *replay);
@@ -92,6 +96,8 @@ struct exit_count summary_judged(const struct summary *s); /* and of all that ha
 void summary_print(FILE *out, const struct summary *s);
 void summary_print_exits(FILE *out, const struct summary *s);
 json_t *summary_json(const struct summary *s);
+
+json_t *policy_json(const ees_policy_options *resolved);
 
 /* "confidence, threshold 0.8" */
 void policy_text(const ees_policy_options *resolved, char *out, size_t n);

@@ -24,7 +24,7 @@ static json_t *exit_json(const struct summary *s, unsigned e) {
     return o;
 }
 
-static json_t *policy_json(const ees_policy_options *p) {
+json_t *policy_json(const ees_policy_options *p) {
     json_t *o = json_pack("{s:s, s:[]}", "name", p->name ? p->name : "none", "thresholds");
     for (unsigned i = 0; i < p->n_thresholds; i++)
         json_array_append_new(json_object_get(o, "thresholds"), json_real((double)p->thresholds[i]));
@@ -149,6 +149,10 @@ json_t *summary_json(const struct summary *s) {
         json_object_set_new(o, "accuracy", json_real(accuracy));
         json_object_set_new(o, "judged", json_integer((json_int_t)summary_judged(s).n_judged));
     }
+    if (s->certificate)
+        json_object_set_new(o, "certificate",
+                            json_pack("{s:o, s:b, s:f, s:f}", "file", json_text(s->certificate->file), "drifted",
+                                      (int)s->drifted, "distance", s->drift.distance, "p_value", s->drift.p_value));
     if (s->replay)
         json_object_set_new(o, "replay", json_string(s->replay));
     add_work(o, s);

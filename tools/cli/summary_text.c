@@ -172,6 +172,18 @@ static void print_audit(FILE *out, const struct summary *s) {
     }
 }
 
+static void print_certificate(FILE *out, const struct summary *s) {
+    if (!s->certificate)
+        return;
+    fprintf(out, "           by %s\n", s->certificate->file);
+    if (s->drifted)
+        fprintf(
+            out,
+            "warning    the exits have drifted: %.0f %% of the frames leave elsewhere than the certificate expects (p "
+            "%.1g); calibrate again on frames like these\n",
+            100 * s->drift.distance, s->drift.p_value);
+}
+
 static void print_trace(FILE *out, const struct summary *s) {
     if (!s->trace_path)
         return;
@@ -221,5 +233,6 @@ void summary_print(FILE *out, const struct summary *s) {
     print_replans(out, s);
     policy_text(&s->policy, policy, sizeof policy);
     fprintf(out, "policy     %s%s%s\n", policy, s->replay ? "; exits replayed: " : "", s->replay ? s->replay : "");
+    print_certificate(out, s);
     print_trace(out, s);
 }

@@ -14,6 +14,8 @@ enum exit_code verb_plan(const struct options *o);
 enum exit_code verb_inspect(const struct options *o);
 enum exit_code verb_verify(const struct options *o);
 enum exit_code verb_demo(const struct options *o);
+enum exit_code verb_calibrate(const struct options *o);
+enum exit_code verb_analyse(const struct options *o);
 enum exit_code verb_doctor(const struct options *o);
 
 #endif

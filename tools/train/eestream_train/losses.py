@@ -11,25 +11,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .model import Config, Outputs
+from .parts import on_grid
 
 STRATEGIES = ("normal", "weighted", "alternating", "alternating_weighted")
 TEMPERATURE = 2.0  # of the distillation term
 
 
-def stage1(out: Outputs, labels: Tensor, strategy: str, step: int, config: Config) -> Tensor:
+def stage1(out, labels: Tensor, strategy: str, step: int, config) -> Tensor:
     """Joint loss of the backbone and all exits.
 
     normal: (sum L_k + L_f) / (E + 1). weighted: (sum i_k L_k + L L_f) / (sum i_k + L).
     alternating*: even steps L_f alone, odd steps the loss named."""
-    final = F.cross_entropy(out.logits.float(), labels)
     if strategy.startswith("alternating") and step % 2 == 0:
-        return final
-    weighted = strategy.endswith("weighted")
-    weights = (*config.exit_blocks, config.n_layers) if weighted else (1,) * (
-        len(config.exit_blocks) + 1)
-    terms = [F.cross_entropy(z.float(), labels) for z in out.exit_logits] + [final]
-    return sum(w * term for w, term in zip(weights, terms)) / sum(weights)
+        return cross_entropy(out.logits, labels)
+    return joint(out, labels, weights_of(strategy, config))
+
+
+def weights_of(strategy: str, config) -> tuple[float, ...]:
+    """Weights of the exits and, last, of the final classifier."""
+    if strategy.endswith("weighted"):
+        return (*config.exit_blocks, config.n_layers)
+    return (1,) * (len(config.exit_blocks) + 1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean over the batch, in fp32; labels are classes [B] or distributions [B, K]."""
+    return F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+
+
+def joint(out, labels: Tensor, weights: tuple[float, ...], smoothing: float = 0.0,
+          distil: float = 0.0) -> Tensor:
+    """sum w_k [(1 - distil) L_k + distil * K * KD_k] + w_f L_f over the sum of the weights. KD's
+    teacher is the final classifier, detached; times K it is a mean over the batch alone, which
+    makes it as large as the cross-entropy it replaces a share of."""
+    total = weights[-1] * cross_entropy(out.logits, labels, smoothing)
+    teacher, n_classes = out.logits.detach(), out.logits.shape[-1]
+    for weight, logits in zip(weights, out.exit_logits):
+        term = (1 - distil) * cross_entropy(logits, labels, smoothing)
+        if distil:
+            term = term + distil * n_classes * distillation(logits, teacher)
+        total = total + weight * term
+    return total / sum(weights)
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:
@@ -57,32 +79,41 @@ def _per_token(features: Tensor) -> Tensor:
     return features * features.shape[1] ** -0.5
 
 
-def stage2(out: Outputs, labels: Tensor, config: Config, alpha: float, eta: float,
-           omega: float) -> Tensor:
+def stage2(out, labels: Tensor, config, alpha: float, eta: float, omega: float) -> Tensor:
     """Loss of the exit heads on a frozen backbone:
     sum_k [(1 - alpha) L_k + alpha KD_k] + eta * hete + omega * homo.
 
     LGViT defines it for 8 exits; the 4-exit layout keeps the same pairs. hete draws the first and
     last convolution head to the last block's patches X, and the first and last attention head to X
     subsampled like the head. homo draws every convolution head to the last of its kind, and every
-    attention head likewise through Gram matrices. Four deviations from the published code, all of
-    them repairs: KD's teacher is the real final logits (with the final LN); X leaves out one token
-    for backbone ViT; teacher features are detached; Gram matrices are divided by the number of
-    tokens. Without the last, heads of 16 and of 9 tokens can't agree, and the term's gradient on
-    the embedded model is a hundred times that of all others."""
+    attention head likewise through Gram matrices. Heads that make no features have neither.
+
+    Four deviations from the published code, all of them repairs: KD's teacher is the real final
+    logits (with the final LN); X leaves out one token for backbone ViT; teacher features are
+    detached; Gram matrices are divided by the number of tokens. Without the last, heads of 16 and
+    of 9 tokens can't agree, and the term's gradient on the embedded model is a hundred times that
+    of all others."""
     teacher_logits = out.logits.detach()
-    loss = sum((1 - alpha) * F.cross_entropy(z.float(), labels)
-               + alpha * distillation(z, teacher_logits) for z in out.exit_logits)
-    last = out.hidden[-1][:, 1:].detach().unflatten(1, (config.grid, config.grid))
-    hete = homo = torch.zeros(())
+    loss = sum((1 - alpha) * cross_entropy(z, labels) + alpha * distillation(z, teacher_logits)
+               for z in out.exit_logits)
+    last = on_grid(out.hidden[-1][:, config.n_special:].detach())
+    hete = homo = torch.zeros((), device=last.device)
     for attention in (False, True):
-        group = [(int(kind[-1]) if attention else 1, features)
-                 for kind, features in zip(config.head_types, out.exit_features)
-                 if kind.startswith("attention") == attention]
+        group = [(_ratio(kind), features) for kind, features in zip(config.head_types,
+                                                                    out.exit_features)
+                 if features is not None and ("attention" in kind) == attention]
+        if not group:
+            continue
         for ratio, features in group if len(group) < 2 else (group[0], group[-1]):
-            hete = hete + heterogeneous(features, last[:, ::ratio, ::ratio].flatten(1, 2))
+            kept = last[:, :, ::ratio, ::ratio].flatten(2).transpose(1, 2)
+            hete = hete + heterogeneous(features, kept)
         teacher = _per_token(group[-1][1].detach()) if attention else group[-1][1].detach()
         for _, features in group[:-1]:
             homo = homo + (gram_mse(_per_token(features), teacher) if attention
                            else F.mse_loss(features.float(), teacher.float()))
     return loss + eta * hete + omega * homo
+
+
+def _ratio(kind: str) -> int:
+    """Every how-manieth row and column of the grid a head keeps."""
+    return int(kind[-1]) if kind.startswith("attention_r") else 1
