@@ -33,6 +33,25 @@ int ees__model_check_options(const ees_model_options *given, ees_model_options *
     return 0;
 }
 
+static const char *name_pool(enum ees__pool pool) {
+    static const char *const names[] = {
+        [EES__POOL_CLASS] = "class",           [EES__POOL_CLASS_DIST] = "class_dist",
+        [EES__POOL_CLASS_MEAN] = "class_mean", [EES__POOL_NORM_MEAN] = "norm_mean",
+        [EES__POOL_MEAN_NORM] = "mean_norm",
+    };
+    return names[pool];
+}
+
+static const char *name_filter(enum ees__table_filter filter) {
+    static const char *const names[] = {
+        [EES__TABLE_CUBIC] = "cubic",
+        [EES__TABLE_CUBIC_SCALED] = "cubic_scaled",
+        [EES__TABLE_CUBIC_ANTIALIAS] = "cubic_antialias",
+        [EES__TABLE_CUBIC_CORNERS] = "cubic_corners",
+    };
+    return names[filter];
+}
+
 /* The state holds patches first, tokens later. */
 static size_t count_state_bytes(const struct ees__dims *d) {
     return ees__max_size(d->n_patches * 3 * d->patch * d->patch, d->n_tokens * d->n_channels) * sizeof(float);
@@ -54,6 +73,10 @@ static void fill_info(struct ees_model *model, const struct ees__config *config)
         .n_blocks = (unsigned)d->n_blocks,
         .n_classes = (unsigned)d->n_classes,
         .norm_eps = d->norm_eps,
+        .pool = name_pool(d->pool),
+        .table_height = (unsigned)d->table_h,
+        .table_width = (unsigned)d->table_w,
+        .table_filter = name_filter(d->table_filter),
         .n_exits = config->n_exits,
         .state_bytes = count_state_bytes(d),
     };

@@ -31,8 +31,7 @@ static int build_from_sources(const char *name, const struct sources *s, const e
     struct ees__source source = {.json = &s->config, .tensors = s->tensors};
     struct ees__weights *weights;
     EES_TRY(ees__family_find(&s->config, s->tensors, &source.family, err));
-    EES_TRY(
-        ees__weights_open_file(s->tensors_name, s->tensors, source.family, options->allow_nonfinite, &weights, err));
+    EES_TRY(ees__weights_open_file(s->tensors_name, s->tensors, source.family, options, &weights, err));
     int rc = ees__model_build(name, &source, s->preproc.root ? &s->preproc : NULL, weights, options, out, err);
     weights->close(weights);
     return rc;

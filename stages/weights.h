@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "eestream/model.h"
 #include "eestream/tensors.h"
 
 struct ees__exit;
@@ -42,9 +43,9 @@ struct ees__weights {
 };
 
 /* @param file     as messages name it
- * @param tensors  borrowed, outlives the weights */
+ * @param tensors  borrowed, outlives the weights, as do the options */
 int ees__weights_open_file(const char *file, const ees_tensors *tensors, const struct ees__family *family,
-                           bool allow_nonfinite, struct ees__weights **out, ees_error *err);
+                           const ees_model_options *options, struct ees__weights **out, ees_error *err);
 
 /* Values depend on seed and name alone. Their sizes keep activations finite at any depth. */
 int ees__weights_open_random(uint64_t seed, struct ees__weights **out, ees_error *err);

@@ -16,7 +16,7 @@ struct file_weights {
     const char *file;
     const ees_tensors *tensors;
     const struct ees__family *family;
-    bool allow_nonfinite;
+    const ees_model_options *options;
     bool *used; /* by position in the file */
 };
 
@@ -68,7 +68,7 @@ static bool is_variance(const char *name) {
 static int check_values(const struct file_weights *w, const ees_tensor_info *info, const float *x, ees_error *err) {
     bool variance = is_variance(info->name);
     for (size_t i = 0; i < info->n_elements; i++) {
-        if (!isfinite(x[i]) && !w->allow_nonfinite)
+        if (!isfinite(x[i]) && !w->options->allow_nonfinite)
             return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' has the value %g at index %zu", w->file, info->name,
                             (double)x[i], i);
         if (variance && x[i] < 0.0f)
@@ -91,6 +91,17 @@ static int read_part(struct file_weights *w, const ees_tensor_info *info, float 
     return 0;
 }
 
+static void tell(const struct file_weights *w, const char *name, const struct ees__tensor_shape *shape,
+                 const ees_tensor_info *const infos[], unsigned n_parts) {
+    const char *parts[EES__MAX_PARTS];
+    for (unsigned i = 0; i < n_parts; i++)
+        parts[i] = infos[i]->name;
+    const ees_tensor_use use = {
+        .name = name, .rank = shape->rank, .shape = shape->dim, .n_parts = n_parts, .parts = parts};
+    if (w->options->on_tensor)
+        w->options->on_tensor(w->options->on_tensor_opaque, &use);
+}
+
 static int read_file(struct ees__weights *base, const char *name, const struct ees__tensor_shape *shape,
                      struct ees__buffer *buffer, ees_error *err) {
     struct file_weights *w = (struct file_weights *)base;
@@ -111,6 +122,7 @@ static int read_file(struct ees__weights *base, const char *name, const struct e
     EES_TRY(ees__buffer_reserve(buffer, ees__tensor_elements(shape), parts[0], err));
     for (unsigned i = 0; i < n_parts; i++)
         EES_TRY(read_part(w, infos[i], buffer->data + i * ees__tensor_elements(&part), err));
+    tell(w, name, shape, infos, n_parts);
     return 0;
 }
 
@@ -139,7 +151,7 @@ static void close_file(struct ees__weights *base) {
 }
 
 int ees__weights_open_file(const char *file, const ees_tensors *tensors, const struct ees__family *family,
-                           bool allow_nonfinite, struct ees__weights **out, ees_error *err) {
+                           const ees_model_options *options, struct ees__weights **out, ees_error *err) {
     struct file_weights *w = calloc(1, sizeof *w);
     bool *used = calloc(ees_tensors_count(tensors) + 1, sizeof *used);
     if (!w || !used) {
@@ -152,7 +164,7 @@ int ees__weights_open_file(const char *file, const ees_tensors *tensors, const s
         .file = file,
         .tensors = tensors,
         .family = family,
-        .allow_nonfinite = allow_nonfinite,
+        .options = options,
         .used = used,
     };
     *out = &w->base;

@@ -27,6 +27,15 @@ enum ees_decode {
     EES_DECODE_FAST,      /**< smallest JPEG DCT scale that still covers the model's input, then the same resize */
 };
 
+/** A tensor a model was loaded from. Strings live during the call that tells it. */
+typedef struct ees_tensor_use {
+    const char *name; /**< canonical, whatever the file calls it: "blk.3.attn.qkv.weight" */
+    unsigned rank;
+    const size_t *shape;
+    unsigned n_parts;
+    const char *const *parts; /**< the file's tensors that make it, stacked along the first axis */
+} ees_tensor_use;
+
 typedef struct ees_model_options {
     /** Kernel level: NULL or "auto" the best this CPU has; "avx512", "avx2", "neon", "blas", "scalar". */
     const char *kernels;
@@ -36,6 +45,9 @@ typedef struct ees_model_options {
     /** Input of the network, multiples of its patch; both 0: what the model was trained with. Position tables are
      *  resampled as the model's own framework does it, preprocessing is scaled with it. */
     unsigned image_height_px, image_width_px;
+    /** Told each tensor as it is read from the file, in the order of the units. NULL: nobody. */
+    void (*on_tensor)(void *opaque, const ees_tensor_use *use);
+    void *on_tensor_opaque;
 } ees_model_options;
 
 typedef struct ees_exit_info {
@@ -51,6 +63,11 @@ typedef struct ees_model_info {
     unsigned image_height_px, image_width_px, patch_px;
     unsigned n_tokens, n_channels, n_heads, mlp_width, n_blocks, n_classes;
     double norm_eps;
+    const char *pool; /**< what the classifier reads: "class", "class_dist", "class_mean", "norm_mean", "mean_norm" */
+    /** The position table as it is stored, and how it is brought to another grid: "cubic" (a -0.75), "cubic_scaled" (by
+     *  (new + 0.1) / old), "cubic_antialias" (a -0.5), "cubic_corners" (align_corners). */
+    unsigned table_height, table_width;
+    const char *table_filter;
     unsigned n_units;
     unsigned n_exits;
     ees_exit_info exits[EES_MAX_EXITS];

@@ -94,6 +94,19 @@ def test_inspect_text_and_json_agree(model):
         json.loads(run("inspect", model, "--format", "json").out)["policy"]["thresholds"])
 
 
+def test_inspect_names_every_tensor_of_the_file(model):
+    data = (model / "model.safetensors").read_bytes()
+    header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
+    tensors = json.loads(run("inspect", model, "--tensors", "--format", "json").out)["tensors"]
+    used = [part for tensor in tensors for part in tensor["parts"]]
+    assert len(set(used)) == len(used) and len({tensor["name"] for tensor in tensors}) == len(tensors)
+    assert all("num_batches_tracked" in name or "pooler" in name for name in set(header) - {"__metadata__", *used})
+    for tensor in tensors:
+        rows = sum(header[part]["shape"][0] for part in tensor["parts"])
+        assert tensor["shape"] == [rows, *header[tensor["parts"][0]]["shape"][1:]]
+    assert "blk.0.attn.qkv.weight " in run("inspect", model, "--tensors").out
+
+
 @pytest.mark.parametrize("arch,million", [("vit-ti16", 5.5), ("vit-s16-plain", 21.7)])
 def test_inspect_of_an_architecture(arch, million):
     data = json.loads(run("inspect", "--arch", arch, "--format", "json").out)

@@ -60,25 +60,52 @@ static json_t *model_json(const ees_model *model, const ees_model_info *m, const
             exits, json_pack("{s:i, s:s}", "after_block", (int)m->exits[e].after_block, "head", m->exits[e].head));
     for (unsigned i = 0; i < policy->n_thresholds; i++)
         json_array_append_new(thresholds, json_real((double)policy->thresholds[i]));
-    return json_pack("{s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I, s:I, s:I, s:I, "
-                     "s:{s:s, s:o, s:i}, s:o, s:o}",
-                     "name", m->name, "family", m->family, "kernels", m->kernels, "input_px", (int)m->image_width_px,
-                     (int)m->image_height_px, "patch_px", (int)m->patch_px, "tokens", (int)m->n_tokens, "width",
-                     (int)m->n_channels, "heads", (int)m->n_heads, "mlp_width", (int)m->mlp_width, "blocks",
-                     (int)m->n_blocks, "classes", (int)m->n_classes, "norm_eps", m->norm_eps, "parameters",
-                     (json_int_t)m->n_params, "weights_bytes", (json_int_t)m->weights_bytes, "state_bytes",
-                     (json_int_t)m->state_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes, "policy", "name",
-                     policy->name ? policy->name : "none", "thresholds", thresholds, "patience", (int)policy->patience,
-                     "exits", exits, "units", units_json(model, m));
+    return json_pack(
+        "{s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:s, s:{s:[ii], s:s}, s:I, s:I, s:I, s:I, "
+        "s:{s:s, s:o, s:i}, s:o, s:o}",
+        "name", m->name, "family", m->family, "kernels", m->kernels, "input_px", (int)m->image_width_px,
+        (int)m->image_height_px, "patch_px", (int)m->patch_px, "tokens", (int)m->n_tokens, "width", (int)m->n_channels,
+        "heads", (int)m->n_heads, "mlp_width", (int)m->mlp_width, "blocks", (int)m->n_blocks, "classes",
+        (int)m->n_classes, "norm_eps", m->norm_eps, "pool", m->pool, "position_table", "grid", (int)m->table_height,
+        (int)m->table_width, "filter", m->table_filter, "parameters", (json_int_t)m->n_params, "weights_bytes",
+        (json_int_t)m->weights_bytes, "state_bytes", (json_int_t)m->state_bytes, "scratch_bytes",
+        (json_int_t)m->scratch_bytes, "policy", "name", policy->name ? policy->name : "none", "thresholds", thresholds,
+        "patience", (int)policy->patience, "exits", exits, "units", units_json(model, m));
 }
 
-static int inspect(const struct options *o, const ees_model *model, ees_error *err) {
+/* ---- Tensors -------------------------------------------------------------------------------------------- */
+
+/* Canonical name, shape, and the file's names for it. */
+static void keep_tensor(void *opaque, const ees_tensor_use *use) {
+    json_t *list = opaque, *shape = json_array(), *parts = json_array();
+    for (unsigned i = 0; i < use->rank; i++)
+        json_array_append_new(shape, json_integer((json_int_t)use->shape[i]));
+    for (unsigned i = 0; i < use->n_parts; i++)
+        json_array_append_new(parts, json_string(use->parts[i]));
+    json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "name", use->name, "shape", shape, "parts", parts));
+}
+
+static void print_tensors(const json_t *tensors) {
+    const json_t *tensor, *part;
+    size_t i, j;
+    printf("\ntensor                            of the file\n");
+    json_array_foreach(tensors, i, tensor) {
+        printf("%-32s", json_string_value(json_object_get(tensor, "name")));
+        json_array_foreach(json_object_get(tensor, "parts"), j, part)
+            printf("%s %s", j ? "," : "", json_string_value(part));
+        putchar('\n');
+    }
+}
+
+static int inspect(const struct options *o, const ees_model *model, json_t *tensors, ees_error *err) {
     const ees_model_info *info = ees_model_get_info(model);
     ees_policy_options asked, policy;
     CLI_TRY(options_policy(o, &asked, err));
     CLI_TRY(ees_policy_resolve(model, &asked, &policy, err));
     if (o->format == REPORT_JSON) {
         json_t *json = model_json(model, info, &policy);
+        if (o->tensor_table)
+            json_object_set(json, "tensors", tensors);
         int rc = file_write_json("-", json, err);
         json_decref(json);
         return rc;
@@ -86,6 +113,8 @@ static int inspect(const struct options *o, const ees_model *model, ees_error *e
     print_model(info);
     print_exits(info, &policy);
     print_units(model, info);
+    if (o->tensor_table)
+        print_tensors(tensors);
     return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
 }
 
@@ -93,12 +122,16 @@ enum exit_code verb_inspect(const struct options *o) {
     struct options with_dir = *o;
     ees_error err = {0};
     ees_model *model = NULL;
+    json_t *tensors = json_array();
     if (o->n_inputs > 1)
         CLI_FAIL(&err, EES_EINVAL, "inspect takes one model folder, %zu are given", o->n_inputs);
     if (o->n_inputs == 1)
         with_dir.model_dir = o->inputs[0];
+    with_dir.on_tensor = keep_tensor;
+    with_dir.on_tensor_opaque = tensors;
     if (!err.code && options_open_model(&with_dir, o->arch, &model, &err) == 0)
-        inspect(o, model, &err);
+        inspect(o, model, tensors, &err);
+    json_decref(tensors);
     ees_model_close(model);
     return err.code ? leave_with(&err, o->verbose) : EXIT_DONE;
 }

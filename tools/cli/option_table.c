@@ -156,6 +156,8 @@ const struct option_row option_table[] = {
      .fallback = "md", .help = "json holds every repetition"},
     {.name = "format", .verbs = VERB_PLAN | VERB_INSPECT, .kind = OPTION_CHOICE, .target = AT(format),
      .value = "text|json", .fallback = "text", .help = "for people or for programs"},
+    {.name = "tensors", .verbs = VERB_INSPECT, .kind = OPTION_FLAG, .target = AT(tensor_table),
+     .help = "canonical names of the weights, and the file's for them"},
     {.name = "dot", .verbs = VERB_PLAN, .kind = OPTION_FLAG, .target = AT(dot),
      .help = "the plan as Graphviz text"},
     {.name = "logits", .verbs = VERB_RUN, .kind = OPTION_FLAG, .target = AT(logits),

@@ -296,6 +296,8 @@ int options_open_model(const struct options *o, const char *arch, ees_model **ou
     m.allow_nonfinite = o->allow_nonfinite;
     m.decode = (enum ees_decode)o->decode;
     m.max_pixels = o->max_pixels;
+    m.on_tensor = o->on_tensor;
+    m.on_tensor_opaque = o->on_tensor_opaque;
     if (o->image_size)
         CLI_TRY(parse_image_size(o->image_size, &m, err));
     return arch ? ees_model_open_random(arch, 1, &m, out, err) : ees_model_open(o->model_dir, &m, out, err);

@@ -41,6 +41,8 @@ struct options {
     int decode; /* enum ees_decode */
     unsigned max_pixels;
     const char *image_size;
+    void (*on_tensor)(void *opaque, const ees_tensor_use *use); /* no option: what the verb wants to be told */
+    void *on_tensor_opaque;
     /* engine */
     unsigned n_workers, n_slots;
     bool no_pin;
@@ -78,7 +80,7 @@ struct options {
     const char *out_path, *summary_path, *progress;
     int format; /* the verb's own enum */
     bool logits;
-    bool explain, dot, unit_table;
+    bool explain, dot, unit_table, tensor_table;
     /* bench */
     const char *bench_input;
     unsigned n_frames, n_reps;
