@@ -53,3 +53,16 @@ build() {
         exit 1
     }
 }
+
+# python_environment DIR PACKAGE...: a virtual environment with these, made once; pip's words only when it fails.
+python_environment() {
+    local venv=$1 log=build/pip.log
+    shift
+    say "Python packages in $venv: $*"
+    [ -x "$venv/bin/python" ] || /usr/bin/python3 -m venv "$venv"
+    "$venv/bin/pip" install -q "${@/#/-e}" >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        echo "$0: pip failed, all of it in $log" >&2
+        exit 1
+    }
+}
