@@ -27,7 +27,7 @@ struct ees__stream;
 struct ees__reference {
     uint64_t nth; /* UINT64_MAX: none yet */
     bool answered;
-    unsigned value;  /* its class + 1; 0: no answer */
+    unsigned value; /* its class + 1; 0: no answer */
     uint32_t source_idx;
     uint32_t waiter; /* slot number + 1 of the one frame that compares with it; 0: does not wait yet */
 };

@@ -29,6 +29,7 @@ __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, con
     if (op)
         EES_TRY(op->open(&chain->loader, prefix, number, &unit->self, &cost, err));
     unit->op = op;
+    unit->dims = chain->loader.dims;
     va_list args;
     va_start(args, name);
     vsnprintf(unit->name, sizeof unit->name, name, args);
@@ -46,11 +47,12 @@ __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, con
     return 0;
 }
 
-static int append_block(struct chain *chain, ees_error *err) {
+/* `in_stage`: from 0. */
+static int append_block(struct chain *chain, const struct ees__backbone *backbone, unsigned in_stage, ees_error *err) {
     char prefix[24];
     snprintf(prefix, sizeof prefix, "blk.%u", chain->block - 1);
-    EES_TRY(append(chain, &ees__block_attention, prefix, 0, -1, err, "block%u.attn", chain->block));
-    return append(chain, &ees__block_mlp, prefix, 0, -1, err, "block%u.mlp", chain->block);
+    EES_TRY(append(chain, backbone->attention, prefix, in_stage, -1, err, "block%u.attn", chain->block));
+    return append(chain, backbone->mlp, prefix, in_stage, -1, err, "block%u.mlp", chain->block);
 }
 
 static int append_exit(struct chain *chain, unsigned idx, const struct ees__exit *exit, ees_error *err) {
@@ -62,16 +64,37 @@ static int append_exit(struct chain *chain, unsigned idx, const struct ees__exit
     return 0;
 }
 
+/* The exits behind the block at hand, beginning with *next. */
+static int append_exits(struct chain *chain, const struct ees__config *config, unsigned *next, ees_error *err) {
+    for (; *next < config->n_exits && config->exits[*next].after_block == chain->block; ++*next)
+        EES_TRY(append_exit(chain, *next, &config->exits[*next], err));
+    return 0;
+}
+
+/* A merge sees the sizes of the stage in front of it, and belongs to the block behind it. */
+static int append_merge(struct chain *chain, const struct ees__backbone *backbone, unsigned stage, ees_error *err) {
+    char prefix[24];
+    snprintf(prefix, sizeof prefix, "merge.%u", stage);
+    return append(chain, backbone->merge, prefix, 0, -1, err, "merge%u", stage + 1);
+}
+
+static int append_stage(struct chain *chain, const struct ees__config *config, unsigned stage, unsigned *next_exit,
+                        ees_error *err) {
+    for (unsigned i = 0; i < config->stages[stage].n_blocks; i++, chain->block++) {
+        EES_TRY(append_block(chain, config->backbone, i, err));
+        EES_TRY(append_exits(chain, config, next_exit, err));
+    }
+    return stage + 1 < config->n_stages ? append_merge(chain, config->backbone, stage, err) : 0;
+}
+
 static int append_all(struct chain *chain, const struct ees__config *config, ees_error *err) {
     unsigned next_exit = 0;
     EES_TRY(append(chain, NULL, "", 0, -1, err, "ingest"));
-    EES_TRY(append(chain, &ees__block_embed, "embed", 0, -1, err, "embed"));
-    for (chain->block = 1; chain->block <= config->dims.n_blocks; chain->block++) {
-        EES_TRY(append_block(chain, err));
-        if (next_exit < config->n_exits && config->exits[next_exit].after_block == chain->block) {
-            EES_TRY(append_exit(chain, next_exit, &config->exits[next_exit], err));
-            next_exit++;
-        }
+    EES_TRY(append(chain, config->backbone->embed, "embed", 0, -1, err, "embed"));
+    chain->block = 1;
+    for (unsigned s = 0; s < config->n_stages; s++) {
+        chain->loader.dims = &chain->model->stage_dims[s];
+        EES_TRY(append_stage(chain, config, s, &next_exit, err));
     }
     chain->block = (unsigned)config->dims.n_blocks;
     return append(chain, &ees__block_final, "", 0, (int)config->n_exits, err, "final");
@@ -81,7 +104,7 @@ int ees__chain_open(struct ees_model *model, const struct ees__config *config, s
                     ees_error *err) {
     struct chain chain = {
         .model = model,
-        .loader = {.weights = weights, .kernels = model->kernels, .dims = &model->dims},
+        .loader = {.weights = weights, .kernels = model->kernels, .dims = &model->stage_dims[0]},
     };
     int rc = append_all(&chain, config, err);
     if (rc == 0)

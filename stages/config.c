@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "stages/blocks/blocks.h"
 #include "stages/policies/policy.h"
 #include "stages/stage_list.h"
 
@@ -68,29 +69,33 @@ int ees__config_read_labels(const struct ees__json *json, struct ees__config *co
 
 /* ---- exits ---------------------------------------------------------------------------------------------- */
 
-static const struct ees__op *find_head(const char *name, unsigned *number) {
+/* Can the head read what the backbone has? */
+static bool suits(const struct ees__op *head, const struct ees__config *config) {
+    bool has_class = config->backbone->n_class_tokens > 0;
+    return head->tokens == EES__HEAD_ANY || (head->tokens == EES__HEAD_CLASS) == has_class;
+}
+
+static const struct ees__op *find_head(const struct ees__config *config, const char *name, unsigned *number) {
     size_t n = strlen(name);
+    char digit = n ? name[n - 1] : '\0';
     for (size_t i = 0; ees__heads[i]; i++) {
         const struct ees__op *head = ees__heads[i];
-        *number = 0;
-        if (!head->numbered && strcmp(name, head->name) == 0)
+        bool numbered = head->numbered && n == strlen(head->name) + 1 && strncmp(name, head->name, n - 1) == 0 &&
+                        digit >= '1' && digit <= '9';
+        *number = numbered ? (unsigned)(digit - '0') : 0;
+        if (suits(head, config) && (numbered || (!head->numbered && strcmp(name, head->name) == 0)))
             return head;
-        char digit = n ? name[n - 1] : '\0';
-        if (head->numbered && n == strlen(head->name) + 1 && strncmp(name, head->name, n - 1) == 0 && digit >= '1' &&
-            digit <= '9') {
-            *number = (unsigned)(digit - '0');
-            return head;
-        }
     }
     return NULL;
 }
 
-static void list_heads(char *text, size_t n_bytes) {
+static void list_heads(const struct ees__config *config, char *text, size_t n_bytes) {
     size_t at = 0;
     text[0] = '\0';
     for (size_t i = 0; ees__heads[i] && at < n_bytes; i++)
-        at += (size_t)snprintf(text + at, n_bytes - at, "%s%s%s", i ? ", " : "", ees__heads[i]->name,
-                               ees__heads[i]->numbered ? "1-9" : "");
+        if (suits(ees__heads[i], config))
+            at += (size_t)snprintf(text + at, n_bytes - at, "%s%s%s", at ? ", " : "", ees__heads[i]->name,
+                                   ees__heads[i]->numbered ? "1-9" : "");
 }
 
 int ees__config_add_exit(const struct ees__json *json, const char *key, const json_t *value, size_t after_block,
@@ -102,10 +107,10 @@ int ees__config_add_exit(const struct ees__json *json, const char *key, const js
     if (after_block <= last || after_block > config->dims.n_blocks)
         return EES_JSON_REFUSE(json, key, value, err, "strictly increasing blocks from 1 to %zu",
                                config->dims.n_blocks);
-    exit->head = find_head(head, &exit->number);
+    exit->head = find_head(config, head, &exit->number);
     if (!exit->head) {
         char known[256];
-        list_heads(known, sizeof known);
+        list_heads(config, known, sizeof known);
         return EES_JSON_REFUSE(json, key, value, err, "heads among %s", known);
     }
     exit->after_block = (unsigned)after_block;
@@ -177,7 +182,8 @@ static int read_weights(const struct ees__json *json, struct ees__config *config
     if (!value)
         return 0;
     if (json_array_size(value) != n)
-        return EES_JSON_REFUSE(json, "weights", value, err, "a list of %zu (one an exit, and the final classifier's)", n);
+        return EES_JSON_REFUSE(json, "weights", value, err, "a list of %zu (one an exit, and the final classifier's)",
+                               n);
     config->policy.n_weights = (unsigned)n;
     return read_numbers(json, "weights", value, n, config->policy.weights, err);
 }

@@ -8,8 +8,16 @@
 #include "stages/json.h"
 #include "stages/op.h"
 
+struct ees__backbone;
 struct ees__family;
 struct ees__source;
+
+enum { EES__MAX_STAGES = EES_MAX_STAGES };
+
+/* What a config tells of a stage. */
+struct ees__stage {
+    size_t n_blocks, n_heads, mlp_width;
+};
 
 struct ees__exit {
     unsigned after_block; /* 1-based */
@@ -46,7 +54,12 @@ struct ees__preproc_rule {
 
 struct ees__config {
     const struct ees__family *family;
-    struct ees__dims dims;
+    const struct ees__backbone *backbone;
+    struct ees__dims dims; /* of the whole, and of its first stage */
+    /* Readers of a ViT leave 0 stages: what is in `dims` is one. */
+    unsigned n_stages;
+    struct ees__stage stages[EES__MAX_STAGES];
+    struct ees__dims stage_dims[EES__MAX_STAGES]; /* filled with the input */
     unsigned n_exits;
     struct ees__exit exits[EES_MAX_EXITS];
     ees_policy_options policy; /* as the file says; name NULL: it says nothing */
@@ -61,7 +74,13 @@ void ees__config_fini(struct ees__config *config); /* accepts a zeroed one */
 
 /* ---- Sizes ---------------------------------------------------------------------------------------------- */
 
-enum { EES__MAX_IMAGE = 8192, EES__MAX_MLP_WIDTH = 1 << 16, EES__MAX_CLASSES = 1 << 20 };
+enum {
+    EES__MAX_IMAGE = 8192,
+    EES__MAX_CHANNELS = 1 << 14,
+    EES__MAX_MLP_WIDTH = 1 << 16,
+    EES__MAX_BLOCKS = 96,
+    EES__MAX_CLASSES = 1 << 20,
+};
 
 /* What a framework calls a ViT's sizes. NULL: not in its configs. */
 struct ees__vit_keys {
@@ -82,6 +101,16 @@ int ees__config_measure(const struct ees__source *source, struct ees__config *co
 /* dims->activation by the name under `key`, as Hugging Face and timm call them; absent: erf gelu. */
 int ees__config_read_activation(const struct ees__json *json, const char *key, struct ees__config *config,
                                 ees_error *err);
+/* One side, or [height, width]; nothing is written when the key is absent. */
+int ees__config_read_sides(const struct ees__json *json, const char *key, size_t high, size_t *h, size_t *w,
+                           ees_error *err);
+
+/* Any of a block's tensors, so that the one which is missing is missed by name. */
+bool ees__config_has_block(const struct ees__source *source, size_t block);
+
+/* Axis `axis` of a canonical tensor, which must have `rank` of them. */
+int ees__config_measure_axis(const struct ees__source *source, const char *canonical, unsigned rank, unsigned axis,
+                             size_t high, size_t *out, ees_error *err);
 
 /* Keys that Hugging Face's ViTs share (spec 4.3), over ees__config_read_sizes(). `eps`: default of layer_norm_eps. */
 int ees__config_read_hf(const struct ees__json *json, double eps, struct ees__config *config, ees_error *err);
@@ -89,11 +118,30 @@ int ees__config_read_hf(const struct ees__json *json, double eps, struct ees__co
 /* The image the model was trained with and the grid its position table is of. After everything else in dims. */
 int ees__config_find_table(const struct ees__source *source, struct ees__config *config, ees_error *err);
 
-/* Grid and tokens for an input of h x w. A rim at the right and the bottom that fills no patch is not looked at, as by
- * the convolution of Hugging Face and timm. `asked`: by the caller, not by the config.
- * @return 0; EES_EMODEL, if asked EES_EINVAL: less than a patch, or too many tokens */
+/* Grid and tokens of all stages for an input of h x w. A rim at the right and the bottom that fills no patch is not looked
+ * at, as by the convolution of Hugging Face and timm, or filled up (dims->pads_rim). `asked`: by the caller, not by the config.
+ * @return 0; EES_EMODEL, if asked EES_EINVAL: less than a patch or a window, or too many tokens */
 int ees__config_set_input(const struct ees__json *json, size_t h, size_t w, bool asked, struct ees__config *config,
                           ees_error *err);
+
+/* ---- Swin ----------------------------------------------------------------------------------------------- */
+
+/* What a framework calls a Swin's sizes. NULL: not in its configs. */
+struct ees__swin_keys {
+    const char *image_size, *patch_size, *n_colours, *n_channels, *depths, *n_heads, *window, *mlp_ratio;
+};
+
+enum { EES__MAX_WINDOW = 64 };
+
+/* Sizes as the file's tensors have them, as defaults for configs that say little. */
+int ees__config_measure_swin(const struct ees__source *source, struct ees__config *config, ees_error *err);
+
+/* Read sizes, defaults of which are in place. */
+int ees__config_read_swin(const struct ees__json *json, const struct ees__swin_keys *keys, struct ees__config *config,
+                          ees_error *err);
+
+/* Hugging Face's keys and defaults (spec 4.3). */
+int ees__config_read_hf_swin(const struct ees__json *json, struct ees__config *config, ees_error *err);
 
 /* ---- Labels, exits, policy ------------------------------------------------------------------------------ */
 

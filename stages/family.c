@@ -7,13 +7,13 @@
 
 #include "stages/stage_list.h"
 
-struct ees__names ees__family_names(const struct ees__family *family, const struct ees__exit *exits) {
+struct ees__names ees__family_names(const struct ees__family *family, const struct ees__layout *layout) {
     return (struct ees__names){
-        .naming = family->naming, .prefix = family->prefix ? family->prefix : "", .exits = exits};
+        .naming = family->naming, .prefix = family->prefix ? family->prefix : "", .layout = layout};
 }
 
 const ees_tensor_info *ees__source_find(const struct ees__source *source, const char *canonical) {
-    const struct ees__names names = ees__family_names(source->family, NULL);
+    const struct ees__names names = ees__family_names(source->family, source->layout);
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
     bool found = false;
     if (source->tensors)

@@ -11,8 +11,9 @@
 /* What a family's reader may look at. */
 struct ees__source {
     const struct ees__family *family;
-    const struct ees__json *json; /* config.json */
-    const ees_tensors *tensors;   /* NULL: random weights, of any shape asked for */
+    const struct ees__json *json;     /* config.json */
+    const ees_tensors *tensors;       /* NULL: random weights, of any shape asked for */
+    const struct ees__layout *layout; /* NULL: not known yet */
 };
 
 struct ees__family {
@@ -23,7 +24,8 @@ struct ees__family {
      * families that come later in the list and share its backbone (NULL: nothing). */
     const char *markers[2];
     enum ees__naming naming;
-    const char *prefix; /* see struct ees__names */
+    const char *prefix;                   /* see struct ees__names */
+    const struct ees__backbone *backbone; /* NULL: a ViT's */
     /* @param config  family and preproc_rule are set, the rest is zeroed */
     int (*read_config)(const struct ees__source *source, struct ees__config *config, ees_error *err);
     struct ees__preproc_rule preproc; /* unless the config or preprocessor_config.json say otherwise */
@@ -36,7 +38,7 @@ int ees__family_find(const struct ees__json *config, const ees_tensors *tensors,
 /* NULL: none of that name. */
 const struct ees__family *ees__family_by_name(const char *name);
 
-struct ees__names ees__family_names(const struct ees__family *family, const struct ees__exit *exits);
+struct ees__names ees__family_names(const struct ees__family *family, const struct ees__layout *layout);
 
 /* A tensor of the file by its canonical name; NULL: it has none. */
 const ees_tensor_info *ees__source_find(const struct ees__source *source, const char *canonical);

@@ -26,7 +26,7 @@ struct ees__lane *ees__lane_open(const ees_model *model, unsigned max_batch) {
         return NULL;
     lane->max_batch = max_batch ? max_batch : 1;
     lane->ingest = ees__ingest_open(&model->preproc, info->image_height_px, info->image_width_px, info->patch_px,
-                                    model->options.decode, model->options.max_pixels);
+                                    model->dims.pads_rim, model->options.decode, model->options.max_pixels);
     if (!lane->ingest || !open_memory(lane, model)) {
         ees__lane_close(lane);
         return NULL;

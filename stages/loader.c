@@ -13,10 +13,16 @@ void ees__loader_fini(struct ees__loader *loader) {
     loader->staging = (struct ees__buffer){0};
 }
 
+enum { MAX_NAME = 128 };
+
+static void join_name(const char *prefix, const char *leaf, char name[MAX_NAME]) {
+    snprintf(name, MAX_NAME, "%s%s%s", prefix, *prefix ? "." : "", leaf);
+}
+
 static int read_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
                        const struct ees__tensor_shape *shape, struct ees__buffer *buffer, ees_error *err) {
-    char name[128];
-    snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", leaf);
+    char name[MAX_NAME];
+    join_name(prefix, leaf, name);
     EES_TRY(loader->weights->read(loader->weights, name, shape, buffer, err));
     if (!strstr(leaf, ".running_"))
         loader->n_params += ees__tensor_elements(shape);
@@ -63,6 +69,13 @@ int ees__check_input(struct ees__loader *loader, const char *prefix, const char 
     EES_FAIL(err, EES_EMODEL, "model.safetensors: tensor '%s.%s' is for %zu %s, an input of %zu x %zu pixels makes %zu",
              prefix, leaf, size, what, loader->dims->image_h, loader->dims->image_w, expected);
     return ees__hint(err, "this head runs at the size of input it was trained with only");
+}
+
+int ees__check_buffer(struct ees__loader *loader, const char *prefix, const char *leaf, const float *expected, size_t n,
+                      ees_error *err) {
+    char name[MAX_NAME];
+    join_name(prefix, leaf, name);
+    return loader->weights->check_buffer ? loader->weights->check_buffer(loader->weights, name, expected, n, err) : 0;
 }
 
 int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,

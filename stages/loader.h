@@ -9,7 +9,7 @@
 struct ees__loader {
     struct ees__weights *weights;
     const struct ees__kernels *kernels;
-    const struct ees__dims *dims;
+    const struct ees__dims *dims; /* of the unit at hand */
     struct ees__buffer staging; /* the matrix at hand: one block for all, or freed ones would fragment the heap */
     uint64_t n_params;          /* read so far, BatchNorm's running statistics left out */
     size_t n_packed_bytes;      /* kept so far by ops */
@@ -73,6 +73,10 @@ int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bi
 int ees__load_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n, struct ees__norm *out,
                    ees_error *err);
 void ees__norm_close(struct ees__norm *norm); /* accepts a zeroed one */
+
+/* A buffer of integers that a file may hold although it follows from the sizes: it must be the `n` of `expected`. */
+int ees__check_buffer(struct ees__loader *loader, const char *prefix, const char *leaf, const float *expected, size_t n,
+                      ees_error *err);
 
 int ees__load_batch_norm(struct ees__loader *loader, const char *prefix, const char *leaf, size_t n,
                          struct ees__batch_norm *out, ees_error *err);

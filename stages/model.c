@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/fail.h"
+#include "stages/blocks/blocks.h"
 #include "stages/family.h"
 #include "stages/weights.h"
 
@@ -33,9 +34,35 @@ int ees__model_check_options(const ees_model_options *given, ees_model_options *
     return 0;
 }
 
-/* The state holds patches first, tokens later. */
-static size_t count_state_bytes(const struct ees__dims *d) {
-    return ees__max_size(d->n_patches * 3 * d->patch * d->patch, d->n_tokens * d->n_channels) * sizeof(float);
+/* The state holds patches first, tokens of all stages later. */
+static size_t count_state_bytes(const struct ees__config *config) {
+    const struct ees__dims *d = &config->dims;
+    size_t n_floats = d->n_patches * 3 * d->patch * d->patch;
+    for (unsigned s = 0; s < config->n_stages; s++)
+        n_floats = ees__max_size(n_floats, config->stage_dims[s].n_tokens * config->stage_dims[s].n_channels);
+    return n_floats * sizeof(float);
+}
+
+static void fill_stages(struct ees_model *model, const struct ees__config *config) {
+    memcpy(model->stages, config->stages, sizeof model->stages);
+    memcpy(model->stage_dims, config->stage_dims, sizeof model->stage_dims);
+    model->layout = (struct ees__layout){
+        .n_stages = config->n_stages, .stages = model->stages, .n_exits = config->n_exits, .exits = model->exits};
+    model->info.n_stages = config->n_stages;
+    for (unsigned s = 0; s < config->n_stages; s++) {
+        const struct ees__dims *d = &model->stage_dims[s];
+        model->info.stages[s] = (ees_stage_info){
+            .n_blocks = (unsigned)config->stages[s].n_blocks,
+            .grid_height = (unsigned)d->grid_h,
+            .grid_width = (unsigned)d->grid_w,
+            .n_tokens = (unsigned)d->n_tokens,
+            .n_channels = (unsigned)d->n_channels,
+            .n_heads = (unsigned)d->n_heads,
+            .mlp_width = (unsigned)d->mlp_width,
+            .window_height = (unsigned)d->window.h,
+            .window_width = (unsigned)d->window.w,
+        };
+    }
 }
 
 static void fill_info(struct ees_model *model, const struct ees__config *config) {
@@ -49,19 +76,20 @@ static void fill_info(struct ees_model *model, const struct ees__config *config)
         .patch_px = (unsigned)d->patch,
         .n_tokens = (unsigned)d->n_tokens,
         .n_channels = (unsigned)d->n_channels,
-        .n_heads = (unsigned)d->n_heads,
-        .mlp_width = (unsigned)d->mlp_width,
+        .n_heads = (unsigned)config->stages[0].n_heads,
+        .mlp_width = (unsigned)config->stages[0].mlp_width,
         .n_blocks = (unsigned)d->n_blocks,
         .n_classes = (unsigned)d->n_classes,
         .norm_eps = d->norm_eps,
         .n_exits = config->n_exits,
-        .state_bytes = count_state_bytes(d),
+        .state_bytes = count_state_bytes(config),
     };
     for (unsigned i = 0; i < config->n_exits; i++) {
         model->exits[i] = config->exits[i];
         model->info.exits[i] =
             (ees_exit_info){.after_block = model->exits[i].after_block, .head = model->exits[i].name};
     }
+    fill_stages(model, config);
 }
 
 /* How the classifier and the position table are stored, by name: for whoever writes the model in another format. */
@@ -142,6 +170,7 @@ static int read_config(const struct ees__source *source, const struct ees__json 
                        const ees_model_options *options, struct ees__config *config, ees_error *err) {
     struct ees__processor processor;
     config->preproc_rule = config->family->preproc;
+    config->backbone = config->family->backbone ? config->family->backbone : &ees__backbone_vit;
     EES_TRY(config->family->read_config(source, config, err));
     EES_TRY(ees__config_find_table(source, config, err));
     EES_TRY(ees__processor_read(preproc, &config->preproc_rule, &processor, err));
@@ -168,7 +197,7 @@ int ees__model_build(const char *name, const struct ees__source *source, const s
         model->options.certificate = NULL; /* the caller's */
         model->preproc = config.preproc;
         fill_info(model, &config);
-        weights->exits = model->exits;
+        weights->layout = &model->layout;
         rc = build(model, &config, weights, err);
     }
     ees__config_fini(&config);

@@ -5,6 +5,7 @@
 
 #include "eestream/plan.h"
 #include "stages/config.h"
+#include "stages/names.h"
 #include "stages/op.h"
 #include "stages/stage.h"
 
@@ -15,13 +16,17 @@ struct ees__unit {
     ees_unit_info info; /* info.name is `name` */
     char name[40];
     const struct ees__op *op; /* NULL: ingest */
+    const struct ees__dims *dims;
     void *self;
 };
 
 struct ees_model {
     ees_model_info info;
     char name[128];
-    struct ees__dims dims;
+    struct ees__dims dims; /* of the whole, and of its first stage */
+    struct ees__dims stage_dims[EES__MAX_STAGES];
+    struct ees__stage stages[EES__MAX_STAGES];
+    struct ees__layout layout;
     const struct ees__kernels *kernels;
     ees_model_options options;
     struct ees__preproc preproc;
@@ -43,7 +48,7 @@ static inline bool ees__unit_is_gated(const ees_model *model, const struct ees__
 }
 
 /* Append the units of a checked config and load their weights: ingest, embed, two a block, heads behind their block,
- * final. On failure the units so far stay for ees_model_close(). */
+ * merges between stages, final. On failure the units so far stay for ees_model_close(). */
 int ees__chain_open(struct ees_model *model, const struct ees__config *config, struct ees__weights *weights,
                     ees_error *err);
 void ees__chain_close(struct ees_model *model);

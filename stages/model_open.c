@@ -53,7 +53,9 @@ static int open_folder_files(const char *config, const char *preproc, const char
         EES_TRY(ees__json_load(preproc, &s->preproc, err));
     int rc = ees_tensors_open(weights, &s->tensors, err);
     if (rc == EES_EMODEL && access(weights, F_OK) != 0)
-        ees__hint(err, "weights are read from model.safetensors only; convert .bin, .pth and .onnx files first");
+        ees__hint(
+            err,
+            "weights are read from model.safetensors only; eestream-convert makes it from .bin, .pth and .onnx files");
     return rc;
 }
 

@@ -18,16 +18,30 @@ enum ees__naming {
     EES__NAMES_TIMM, /* timm, and DINOv2 as published */
     EES__NAMES_TORCHVISION,
     EES__NAMES_EEVIT,
+    EES__NAMES_SWIN, /* Hugging Face Swin */
+    EES__NAMES_LGVIT_SWIN,
+    EES__NAMES_TIMM_SWIN,
+    EES__NAMES_TIMM_SWIN_OLD, /* before 0.8, and Microsoft's own: merges are counted from the stage in front */
+    EES__NAMES_TORCHVISION_SWIN,
     EES__N_NAMINGS,
 };
 
 struct ees__exit;
+struct ees__stage;
+
+/* Where blocks and exits lie, for namings that count within a stage or by the block. */
+struct ees__layout {
+    unsigned n_stages;
+    const struct ees__stage *stages; /* blocks beyond the last stage's are counted as its own */
+    unsigned n_exits;
+    const struct ees__exit *exits;
+};
 
 /* The names of one model's file. */
 struct ees__names {
     enum ees__naming naming;
-    const char *prefix;            /* of Hugging Face's namings: "vit" */
-    const struct ees__exit *exits; /* of the config, for namings that count exits by their block */
+    const char *prefix;               /* of Hugging Face's namings: "vit" */
+    const struct ees__layout *layout; /* NULL: unknown. Blocks lie in stage 0, exits in any */
 };
 
 /* The tensors that stand for a canonical one ("blk.3.attn.qkv.weight"), stacked along the first axis. Names without a

@@ -23,7 +23,7 @@
 
 struct ees__loader;
 
-/* What the final classifier reads (spec 1.1, 1.2, 1.3). LN is the last LayerNorm. */
+/* What a classifier reads (spec 1.1 to 1.4, 5.1). LN is the last LayerNorm, in front of the final one. */
 enum ees__pool {
     EES__POOL_CLASS,      /* LN(class token) */
     EES__POOL_CLASS_DIST, /* the mean of two classifiers, of LN(class token) and of LN(distillation token) */
@@ -40,15 +40,36 @@ enum ees__table_filter {
     EES__TABLE_CUBIC_CORNERS,   /* a -0.75, the corners of both grids coincide */
 };
 
-/* Sizes of a ViT, checked and bounded by stages/config.c so that no product of two or three of them overflows. */
+/* How a framework fits a window to a grid that is no larger (spec 1.4). */
+enum ees__window_fit {
+    EES__FIT_SHORTER_SIDE, /* the grid's shorter side decides on both, a smaller one is refused (Hugging Face) */
+    EES__FIT_EACH_SIDE,    /* each side by itself, and only that is not shifted (timm) */
+    EES__FIT_PAD,          /* the grid is padded to a whole window and not shifted along that side (torchvision) */
+};
+
+/* Where attention windows lie on the grid of a Swin stage (spec 1.4), all in tokens. */
+struct ees__window {
+    size_t h, w;             /* of a window; 0: attention is global */
+    size_t shift_h, shift_w; /* of every second block, beginning with the second */
+    bool rolls_first;        /* the grid is shifted before it is padded to whole windows (timm), not after */
+    enum ees__window_fit fit;
+};
+
+/* A model's sizes as one unit sees them, checked and bounded by stages/sizes.c so that no product of two or three of
+ * them overflows. A ViT has the same ones all the way; in a Swin grid, tokens, channels, attention heads and MLP are
+ * those of the unit's stage. */
 struct ees__dims {
     size_t image_h, image_w, patch;
-    size_t grid_h, grid_w;
-    bool has_dist;      /* the second token is the distillation token */
-    size_t n_registers; /* tokens between those and the patches, without a position */
-    size_t n_special;   /* tokens in front of the patches: 1, the class token, and the two above */
+    bool pads_rim; /* what fills no patch is filled up with zeros (Hugging Face's Swin), not left out */
+    size_t grid_h, grid_w; /* of patches, or of what patches were merged to */
+    bool has_dist;         /* the second token is the distillation token */
+    size_t n_registers;    /* tokens between those and the patches, without a position */
+    size_t n_special;      /* tokens in front of the patches: the class token, where there is one, and the two above */
     size_t n_patches, n_tokens;
-    size_t n_channels, n_heads, mlp_width, n_blocks, n_classes;
+    size_t n_channels, n_heads, mlp_width;
+    size_t n_blocks, n_classes; /* of the whole model */
+    struct ees__window window;
+    bool absolute_pos; /* a Swin with a position table, too */
     bool qkv_bias;
     bool layer_scale;             /* a factor a channel on what each half of a block adds */
     enum ees__post_op activation; /* of MLPs: EES__POST_GELU or one of its kind */
@@ -63,6 +84,13 @@ struct ees__dims {
 /* Two classifiers, of the class and of the distillation token, answer with their mean (DeiT; spec 1.2, 5.1). */
 static inline bool ees__is_distilled(const struct ees__dims *d) { return d->pool == EES__POOL_CLASS_DIST; }
 
+/* What an exit head reads beside its module's output (spec 5.1): a Swin has no class token. */
+static inline enum ees__pool ees__head_pool(const struct ees__dims *d) {
+    if (d->n_special == 0)
+        return EES__POOL_NORM_MEAN;
+    return ees__is_distilled(d) ? EES__POOL_CLASS_DIST : EES__POOL_CLASS;
+}
+
 /* What one worker owns. */
 struct ees__lane {
     struct ees__ingest *ingest;
@@ -75,7 +103,7 @@ struct ees__lane {
 /* One run of an op on n frames. */
 struct ees__run {
     const struct ees__kernels *kernels;
-    const struct ees__dims *dims;
+    const struct ees__dims *dims; /* the unit's */
     size_t n;
     float *const *states; /* n: the embedding reads patches (N, 3*P*P) here; tokens (T, C) from then on */
     float *const *logits; /* n of (K,): written by heads */
@@ -91,11 +119,20 @@ struct ees__op_cost {
     double flops;          /* 2 per multiply-accumulate of products, attention and convolutions, as executed */
 };
 
+/* The tokens a head can read. */
+enum ees__head_tokens {
+    EES__HEAD_CLASS,     /* class token and patches */
+    EES__HEAD_BARE_GRID, /* a grid without a class token: a Swin's */
+    EES__HEAD_ANY,
+};
+
 struct ees__op {
     const char *name;
-    bool numbered; /* heads: the name in a config ends in one digit 1-9, handed to open() as `number` */
+    bool numbered;                /* heads: the name in a config ends in one digit 1-9, handed to open() as `number` */
+    enum ees__head_tokens tokens; /* heads */
 
-    /* Load weights named `prefix`.* ("blk.3", "exit.0").
+    /* Load weights named `prefix`.* ("blk.3", "exit.0"). `number`: of a numbered head, or of a block in its stage, from
+     * 0.
      * @return 0; EES_EMODEL tensor missing, of another shape or not finite; EES_ENOMEM. Nothing is left behind */
     int (*open)(struct ees__loader *loader, const char *prefix, unsigned number, void **self, struct ees__op_cost *cost,
                 ees_error *err);
@@ -127,6 +164,16 @@ enum { EES__PIECE_TILES = 2 };
 
 static inline size_t ees__row_grain(const struct ees__run *run, size_t n_rows) {
     return ees__grain(n_rows, EES__PIECE_TILES * run->kernels->tile_rows);
+}
+
+/* Rows that go through several products one after the other do so in chunks of at most so many: their activations
+ * stay in the private cache. */
+enum { EES__CHUNK_ROWS = 256 };
+
+/* Chunks of equal size. */
+static inline size_t ees__chunk_rows(size_t n_rows) {
+    size_t n_chunks = (n_rows + EES__CHUNK_ROWS - 1) / EES__CHUNK_ROWS;
+    return n_chunks ? (n_rows + n_chunks - 1) / n_chunks : 0;
 }
 
 /* ---- Scratch -------------------------------------------------------------------------------------------- */

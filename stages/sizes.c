@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* Sizes of a ViT, from config.json or from the shapes of the tensors. Bounds here are what keeps the rest of the loader
- * free of overflow checks: the largest product, tokens x MLP width x 4, stays below 2^40. */
+/* Sizes from config.json or from the shapes of the tensors, a ViT's and what is the same in a Swin. Bounds here are
+ * what keeps the rest of the loader free of overflow checks: the largest product, tokens x MLP width x 4, stays below
+ * 2^40. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "eestream/plan.h"
+#include "stages/blocks/blocks.h"
 #include "stages/family.h"
 
 _Static_assert(sizeof(size_t) == 8, "sizes of models are computed in 64 bits");
 
-enum {
-    MAX_TOKENS = 1 << 16,
-    MAX_CHANNELS = 1 << 14,
-    MAX_BLOCKS = 96,
-};
-/* ingest and embed, two halves a block, every exit, final. */
-_Static_assert(2 + 2 * MAX_BLOCKS + EES_MAX_EXITS + 1 <= EES_MAX_UNITS, "a chain fits the planner");
+enum { MAX_TOKENS = 1 << 16 };
+/* ingest and embed, two halves a block, merges, every exit, final. */
+_Static_assert(2 + 2 * EES__MAX_BLOCKS + EES__MAX_STAGES - 1 + EES_MAX_EXITS + 1 <= EES_MAX_UNITS,
+               "a chain fits the planner");
 
 const struct ees__vit_keys ees__hf_keys = {
     .image_size = "image_size",
@@ -30,21 +29,22 @@ const struct ees__vit_keys ees__hf_keys = {
 
 /* ---- From config.json ----------------------------------------------------------------------------------- */
 
-/* One side, or [height, width]. */
-static int read_image_size(const struct ees__json *json, const char *key, struct ees__dims *d, ees_error *err) {
+int ees__config_read_sides(const struct ees__json *json, const char *key, size_t high, size_t *h, size_t *w,
+                           ees_error *err) {
     const json_t *value = ees__json_get(json, key);
     if (!value)
         return 0;
     if (!json_is_array(value)) {
-        EES_TRY(ees__json_size(json, key, 1, EES__MAX_IMAGE, 0, &d->image_h, err));
-        d->image_w = d->image_h;
+        EES_TRY(ees__json_size(json, key, 1, high, 0, h, err));
+        *w = *h;
         return 0;
     }
-    json_int_t h = json_integer_value(json_array_get(value, 0)), w = json_integer_value(json_array_get(value, 1));
-    if (json_array_size(value) != 2 || h < 1 || h > EES__MAX_IMAGE || w < 1 || w > EES__MAX_IMAGE)
-        return EES_JSON_REFUSE(json, key, value, err, "one side or [height, width], each from 1 to %d", EES__MAX_IMAGE);
-    d->image_h = (size_t)h;
-    d->image_w = (size_t)w;
+    json_int_t height = json_integer_value(json_array_get(value, 0));
+    json_int_t width = json_integer_value(json_array_get(value, 1));
+    if (json_array_size(value) != 2 || height < 1 || height > (json_int_t)high || width < 1 || width > (json_int_t)high)
+        return EES_JSON_REFUSE(json, key, value, err, "one side or [height, width], each from 1 to %zu", high);
+    *h = (size_t)height;
+    *w = (size_t)width;
     return 0;
 }
 
@@ -69,18 +69,18 @@ int ees__config_read_sizes(const struct ees__json *json, const struct ees__vit_k
                            ees_error *err) {
     struct ees__dims *d = &config->dims;
     size_t n_colours;
-    EES_TRY(read_image_size(json, keys->image_size, d, err));
+    EES_TRY(ees__config_read_sides(json, keys->image_size, EES__MAX_IMAGE, &d->image_h, &d->image_w, err));
     EES_TRY(read_patch(json, keys->patch_size, d, err));
     EES_TRY(ees__json_size(json, keys->n_colours, 3, 3, 3, &n_colours, err));
-    EES_TRY(read_size(json, keys->n_channels, MAX_CHANNELS, &d->n_channels, err));
-    EES_TRY(read_size(json, keys->n_heads, MAX_CHANNELS, &d->n_heads, err));
+    EES_TRY(read_size(json, keys->n_channels, EES__MAX_CHANNELS, &d->n_channels, err));
+    EES_TRY(read_size(json, keys->n_heads, EES__MAX_CHANNELS, &d->n_heads, err));
     if (d->n_heads == 0)
         return EES_JSON_REFUSE(json, keys->n_heads, NULL, err, "a divisor of the %zu channels", d->n_channels);
     if (d->n_channels % d->n_heads)
         return EES_JSON_REFUSE(json, keys->n_channels, ees__json_get(json, keys->n_channels), err,
                                "a multiple of '%s' (%zu)", keys->n_heads, d->n_heads);
     EES_TRY(read_size(json, keys->mlp_width, EES__MAX_MLP_WIDTH, &d->mlp_width, err));
-    return read_size(json, keys->n_blocks, MAX_BLOCKS, &d->n_blocks, err);
+    return read_size(json, keys->n_blocks, EES__MAX_BLOCKS, &d->n_blocks, err);
 }
 
 int ees__config_read_activation(const struct ees__json *json, const char *key, struct ees__config *config,
@@ -133,12 +133,11 @@ int ees__config_read_hf(const struct ees__json *json, double eps, struct ees__co
 
 /* ---- From tensors --------------------------------------------------------------------------------------- */
 
-/* Axis `axis` of a tensor, that must have `rank` of them. */
-static int measure(const struct ees__source *source, const char *canonical, unsigned rank, unsigned axis, size_t high,
-                   size_t *out, ees_error *err) {
+int ees__config_measure_axis(const struct ees__source *source, const char *canonical, unsigned rank, unsigned axis,
+                             size_t high, size_t *out, ees_error *err) {
     const ees_tensor_info *info = ees__source_find(source, canonical);
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
-    const struct ees__names names = ees__family_names(source->family, NULL);
+    const struct ees__names names = ees__family_names(source->family, source->layout);
     if (!info) {
         ees__names_expand(&names, canonical, 0, parts);
         return EES_FAIL(err, EES_EMODEL, "model.safetensors: tensor '%s' is missing", parts[0]);
@@ -153,8 +152,7 @@ static int measure(const struct ees__source *source, const char *canonical, unsi
     return 0;
 }
 
-/* Any of a block's tensors, so that the one which is missing is missed by name. */
-static bool has_block(const struct ees__source *source, size_t block) {
+bool ees__config_has_block(const struct ees__source *source, size_t block) {
     static const char *const leaves[] = {"norm1.weight", "attn.qkv.weight", "mlp.fc2.weight"};
     char name[40];
     for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++) {
@@ -176,17 +174,17 @@ static size_t guess_heads(size_t n_channels) {
 
 int ees__config_measure(const struct ees__source *source, struct ees__config *config, ees_error *err) {
     struct ees__dims *d = &config->dims;
-    EES_TRY(measure(source, "embed.patch.weight", 4, 0, MAX_CHANNELS, &d->n_channels, err));
-    EES_TRY(measure(source, "embed.patch.weight", 4, 3, EES__MAX_IMAGE, &d->patch, err));
-    EES_TRY(measure(source, "head.cls.weight", 2, 0, EES__MAX_CLASSES, &d->n_classes, err));
+    EES_TRY(ees__config_measure_axis(source, "embed.patch.weight", 4, 0, EES__MAX_CHANNELS, &d->n_channels, err));
+    EES_TRY(ees__config_measure_axis(source, "embed.patch.weight", 4, 3, EES__MAX_IMAGE, &d->patch, err));
+    EES_TRY(ees__config_measure_axis(source, "head.cls.weight", 2, 0, EES__MAX_CLASSES, &d->n_classes, err));
     d->swiglu = !ees__source_find(source, "blk.0.mlp.fc2.weight");
-    EES_TRY(measure(source, d->swiglu ? "blk.0.mlp.w3.weight" : "blk.0.mlp.fc2.weight", 2, 1, EES__MAX_MLP_WIDTH,
-                    &d->mlp_width, err));
+    EES_TRY(ees__config_measure_axis(source, d->swiglu ? "blk.0.mlp.w3.weight" : "blk.0.mlp.fc2.weight", 2, 1,
+                                     EES__MAX_MLP_WIDTH, &d->mlp_width, err));
     const ees_tensor_info *wide = ees__source_find(source, "blk.0.mlp.w12.weight");
     d->swiglu |= wide && wide->rank == 2 && wide->shape[0] == 2 * d->mlp_width; /* timm calls both kinds fc1, fc2 */
     if (ees__source_find(source, "embed.reg"))
-        EES_TRY(measure(source, "embed.reg", 3, 1, MAX_TOKENS, &d->n_registers, err));
-    while (d->n_blocks < MAX_BLOCKS && has_block(source, d->n_blocks))
+        EES_TRY(ees__config_measure_axis(source, "embed.reg", 3, 1, MAX_TOKENS, &d->n_registers, err));
+    while (d->n_blocks < EES__MAX_BLOCKS && ees__config_has_block(source, d->n_blocks))
         d->n_blocks++;
     d->activation = EES__POST_GELU;
     d->has_dist = ees__source_find(source, "embed.dist");
@@ -231,7 +229,8 @@ static bool find_grid(struct ees__dims *d, enum ees__naming naming, size_t n_row
 int ees__config_find_table(const struct ees__source *source, struct ees__config *config, ees_error *err) {
     struct ees__dims *d = &config->dims;
     const ees_tensor_info *info = ees__source_find(source, "embed.pos");
-    size_t special = d->has_dist ? 2 : 1, n_rows = info && info->rank == 3 ? info->shape[1] : 0;
+    size_t special = config->backbone->n_class_tokens + d->has_dist,
+           n_rows = info && info->rank == 3 ? info->shape[1] : 0;
     d->n_special = special + d->n_registers;
     if (n_rows > MAX_TOKENS)
         n_rows = 0;
@@ -266,8 +265,9 @@ int ees__config_set_input(const struct ees__json *json, size_t h, size_t w, bool
                                "at most 'image_size' (%zu x %zu)", h, w);
     d->image_h = h;
     d->image_w = w;
-    d->grid_h = h / d->patch;
-    d->grid_w = w / d->patch;
+    size_t added = d->pads_rim ? d->patch - 1 : 0;
+    d->grid_h = (h + added) / d->patch;
+    d->grid_w = (w + added) / d->patch;
     d->n_patches = d->grid_h * d->grid_w;
     d->n_tokens = d->n_special + d->n_patches;
     if (d->n_tokens > MAX_TOKENS && asked)
@@ -276,5 +276,22 @@ int ees__config_set_input(const struct ees__json *json, size_t h, size_t w, bool
     if (d->n_tokens > MAX_TOKENS)
         return EES_JSON_REFUSE(json, "image_size", ees__json_get(json, "image_size"), err,
                                "at most %d tokens, these are %zu", MAX_TOKENS, d->n_tokens);
+    return config->backbone->cut(json, asked, config, err);
+}
+
+/* One stage. */
+static int cut_vit(const struct ees__json *json, bool asked, struct ees__config *config, ees_error *err) {
+    const struct ees__dims *d = &config->dims;
+    config->n_stages = 1;
+    config->stages[0] = (struct ees__stage){d->n_blocks, d->n_heads, d->mlp_width};
+    config->stage_dims[0] = *d;
     return 0;
 }
+
+const struct ees__backbone ees__backbone_vit = {
+    .embed = &ees__block_embed,
+    .attention = &ees__block_attention,
+    .mlp = &ees__block_mlp,
+    .n_class_tokens = 1,
+    .cut = cut_vit,
+};

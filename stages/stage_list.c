@@ -16,7 +16,12 @@
     X(dinov2)                                                                                                          \
     X(timm)                                                                                                            \
     X(torchvision_vit)                                                                                                 \
-    X(eevit)
+    X(eevit)                                                                                                           \
+    X(hf_swin)                                                                                                         \
+    X(lgvit_swin)                                                                                                      \
+    X(timm_swin)                                                                                                       \
+    X(timm_swin_old)                                                                                                   \
+    X(torchvision_swin)
 
 /* `ees__head_NAME` in stages/heads/ */
 #define HEADS(X)                                                                                                       \
@@ -27,6 +32,7 @@
     X(self_attention)                                                                                                  \
     X(dummy_mlp)                                                                                                       \
     X(linear)                                                                                                          \
+    X(linear_mean)                                                                                                     \
     X(vit)                                                                                                             \
     X(mlp)                                                                                                             \
     X(mlp_ee)                                                                                                          \
@@ -50,6 +56,7 @@
     X(patience_pabee)                                                                                                  \
     X(patient_and_confident)                                                                                           \
     X(pcee)                                                                                                            \
+    X(pcee_mean)                                                                                                       \
     X(vote)                                                                                                            \
     X(ensemble)                                                                                                        \
     X(ensemble_additive)                                                                                               \

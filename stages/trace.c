@@ -7,9 +7,8 @@
 
 static ees_tap make_tap(const ees_model *model, unsigned unit_idx, const struct ees__item *item) {
     const struct ees__unit *unit = &model->units[unit_idx];
-    const struct ees__dims *d = &model->dims;
-    ees_tap tap = {
-        .unit = unit_idx, .info = &unit->info, .gate = ees__unit_is_gated(model, unit) ? item->gate : NAN};
+    const struct ees__dims *d = unit->dims;
+    ees_tap tap = {.unit = unit_idx, .info = &unit->info, .gate = ees__unit_is_gated(model, unit) ? item->gate : NAN};
     if (!unit->op) {
         tap.kind = EES_TAP_PATCHES;
         tap.rows = d->n_patches;

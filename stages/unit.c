@@ -14,7 +14,7 @@ static void run_op(const ees_model *model, const struct ees__unit *unit, unsigne
     for (unsigned i = 0; i < n; i += n_at_once) {
         const struct ees__run run = {
             .kernels = model->kernels,
-            .dims = &model->dims,
+            .dims = unit->dims,
             .n = n_at_once,
             .states = lane->states + i,
             .logits = lane->logits + i,

@@ -10,8 +10,8 @@
 #include "eestream/model.h"
 #include "eestream/tensors.h"
 
-struct ees__exit;
 struct ees__family;
+struct ees__layout;
 
 struct ees__tensor_shape {
     unsigned rank; /* 1 .. 4 */
@@ -38,10 +38,14 @@ struct ees__weights {
                 struct ees__buffer *buffer, ees_error *err);
     /* The shape a tensor is stored in; false: there is none. NULL: a source that makes whatever it is asked for. */
     bool (*find)(struct ees__weights *weights, const char *name, struct ees__tensor_shape *shape);
+    /* If there is a tensor of this name, it must hold `n` integers, those of `expected`. NULL: there is none.
+     * @return 0; EES_EMODEL it differs; EES_ENOMEM */
+    int (*check_buffer)(struct ees__weights *weights, const char *name, const float *expected, size_t n,
+                        ees_error *err);
     /* Is anything left that should have been read? NULL: never. @return 0; EES_EMODEL */
     int (*check_rest)(struct ees__weights *weights, ees_error *err);
     void (*close)(struct ees__weights *weights); /* also frees it */
-    const struct ees__exit *exits;               /* of the config, set before the first read; NULL: none */
+    const struct ees__layout *layout;            /* of the config, set before the first read; NULL: unknown */
 };
 
 /* @param file     as messages name it

@@ -125,7 +125,7 @@ static int read_file(struct ees__weights *base, const char *name, const struct e
     struct file_weights *w = (struct file_weights *)base;
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
     const ees_tensor_info *infos[EES__MAX_PARTS];
-    const struct ees__names names = ees__family_names(w->family, base->exits);
+    const struct ees__names names = ees__family_names(w->family, base->layout);
     bool found;
     unsigned n_parts = ees__names_locate(&names, w->tensors, name, parts, &found);
     if (n_parts == 0)
@@ -148,7 +148,7 @@ static int read_file(struct ees__weights *base, const char *name, const struct e
 static bool find_file(struct ees__weights *base, const char *name, struct ees__tensor_shape *shape) {
     struct file_weights *w = (struct file_weights *)base;
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
-    const struct ees__names names = ees__family_names(w->family, base->exits);
+    const struct ees__names names = ees__family_names(w->family, base->layout);
     bool found;
     unsigned n_parts = ees__names_locate(&names, w->tensors, name, parts, &found);
     const ees_tensor_info *info = found ? ees_tensors_find(w->tensors, parts[0]) : NULL;
@@ -160,11 +160,36 @@ static bool find_file(struct ees__weights *base, const char *name, struct ees__t
     return true;
 }
 
+static int check_buffer(struct ees__weights *base, const char *name, const float *expected, size_t n, ees_error *err) {
+    struct file_weights *w = (struct file_weights *)base;
+    char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
+    const struct ees__names names = ees__family_names(w->family, base->layout);
+    struct ees__buffer values = {0};
+    bool found;
+    ees__names_locate(&names, w->tensors, name, parts, &found);
+    if (!found)
+        return 0;
+    const ees_tensor_info *info = ees_tensors_find(w->tensors, parts[0]);
+    if (info->n_elements != n)
+        return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' has %zu elements, expected %zu", w->file, info->name,
+                        info->n_elements, n);
+    mark_used(w, info);
+    int rc = ees__buffer_reserve(&values, n, info->name, err);
+    if (rc == 0)
+        rc = ees_tensors_read_f32(w->tensors, info, values.data, err);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        if (!(values.data[i] == expected[i]))
+            rc = EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' has the value %.0f at index %zu, expected %.0f", w->file,
+                          info->name, (double)values.data[i], i, (double)expected[i]);
+    ees__free(values.data);
+    return rc;
+}
+
 static int check_rest(struct ees__weights *base, ees_error *err) {
     struct file_weights *w = (struct file_weights *)base;
     const char *first = NULL;
     size_t n_unknown = 0;
-    const struct ees__names names = ees__family_names(w->family, base->exits);
+    const struct ees__names names = ees__family_names(w->family, base->layout);
     for (size_t i = 0; i < ees_tensors_count(w->tensors); i++) {
         const ees_tensor_info *info = ees_tensors_at(w->tensors, i);
         const char *name = info->name;
@@ -195,7 +220,11 @@ int ees__weights_open_file(const char *file, const ees_tensors *tensors, const s
         return EES_FAIL(err, EES_ENOMEM, "%s: out of memory", file);
     }
     *w = (struct file_weights){
-        .base = {.read = read_file, .find = find_file, .check_rest = check_rest, .close = close_file},
+        .base = {.read = read_file,
+                 .find = find_file,
+                 .check_buffer = check_buffer,
+                 .check_rest = check_rest,
+                 .close = close_file},
         .file = file,
         .tensors = tensors,
         .family = family,

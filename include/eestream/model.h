@@ -20,6 +20,7 @@ extern "C" {
 
 #define EES_MAX_EXITS 32 /**< early exits of one model, the final classifier not counted */
 #define EES_MAX_LAG   64 /**< frames that a policy looks back */
+#define EES_MAX_STAGES 8 /**< of a hierarchical backbone */
 
 typedef struct ees_model ees_model;
 
@@ -59,13 +60,25 @@ typedef struct ees_exit_info {
     const char *head;     /**< "conv1_1", "attention_r2", ... */
 } ees_exit_info;
 
+/** Blocks between two merges of a Swin, all of one shape; of a ViT all blocks. */
+typedef struct ees_stage_info {
+    unsigned n_blocks;
+    unsigned grid_height, grid_width; /**< of patches, or of what patches were merged to */
+    unsigned n_tokens;                /**< of the grid, and class token, registers and the like */
+    unsigned n_channels, n_heads, mlp_width;
+    unsigned window_height, window_width; /**< of attention, in tokens; 0: all tokens */
+} ees_stage_info;
+
 /** What a model is. Strings and arrays live as long as the model. */
 typedef struct ees_model_info {
     const char *name;    /**< folder name, architecture name of a random model, or "embedded" */
     const char *family;  /**< naming and preprocessing family: "hf-vit", "lgvit-vit", ... */
     const char *kernels; /**< level in use */
     unsigned image_height_px, image_width_px, patch_px;
-    unsigned n_tokens, n_channels, n_heads, mlp_width, n_blocks, n_classes;
+    unsigned n_tokens, n_channels, n_heads, mlp_width; /**< of the first stage */
+    unsigned n_blocks, n_classes;
+    unsigned n_stages;
+    ees_stage_info stages[EES_MAX_STAGES];
     double norm_eps;
     const char *pool; /**< what the classifier reads: "class", "class_dist", "class_mean", "norm_mean", "mean_norm" */
     const char *activation; /**< of MLPs: "gelu", "gelu_tanh", "relu", "silu" */
@@ -84,8 +97,8 @@ typedef struct ees_model_info {
 
 /** One unit of the chain: what the planner places and `inspect` lists. */
 typedef struct ees_unit_info {
-    const char *name;      /**< "ingest", "embed", "block3.attn", "block3.mlp", "exit0.conv1_1", "final" */
-    unsigned block;        /**< 1-based block it belongs to; 0 before the first block */
+    const char *name;      /**< "ingest", "embed", "block3.attn", "block3.mlp", "exit0.conv1_1", "merge1", "final" */
+    unsigned block;        /**< 1-based block it belongs to, a merge to the one behind it; 0 before the first block */
     int exit_idx;          /**< exit decided after it, -1 none; n_exits: the final classifier */
     double flops;          /**< floating-point operations a frame (2 per multiply-accumulate); 0 for ingest */
     size_t weights_bytes;  /**< packed weights it reads */
@@ -99,8 +112,8 @@ EES_API void ees_model_options_default(ees_model_options *options);
  *          not on this CPU; EES_ENOMEM */
 EES_API int ees_model_open(const char *dir, const ees_model_options *options, ees_model **out, ees_error *err);
 
-/** A model of seeded random weights for benchmarks: "vit-ti16", "vit-s16", "vit-b16" (224 px, patch 16, the 8 LGViT
- *  exits, 100 classes). Add "-plain" for one without exits. */
+/** A model of seeded random weights for benchmarks: "vit-ti16", "vit-s16", "vit-b16" (224 px, patch 16), "swin-t"
+ *  (224 px, patch 4, window 7), each with 8 exits as LGViT has them and 100 classes. Add "-plain" for one without. */
 EES_API int ees_model_open_random(const char *arch, uint64_t seed, const ees_model_options *options, ees_model **out,
                                   ees_error *err);
 
@@ -188,7 +201,8 @@ enum ees_threshold_rule {
 typedef struct ees_policy_info {
     enum ees_threshold_rule rule;
     bool counts;       /**< what it says at an exit also depends on the exits before */
-    bool takes_patience;
+    unsigned patience;    /**< its default; 0: it takes none */
+    bool views_by_patience; /**< what it answers depends on the patience: a view is of one patience only */
     bool looks_back;   /**< and on an earlier frame's answer */
     bool needs_gate;   /**< logits alone do not decide */
     bool needs_members; /**< needs learned weights of the model */
@@ -208,7 +222,7 @@ typedef struct ees_exit_view {
 
 /** What a policy sees of recorded frames.
  *  @param model     gives learned weights; NULL: none
- *  @param resolved  as in ees_policy_walk(); thresholds and patience do not matter
+ *  @param resolved  as in ees_policy_walk(); thresholds do not matter, nor does patience without views_by_patience
  *  @param logits    (n_frames, n_exits + 1, n_classes) float32
  *  @param gates     (n_frames, n_exits) what the gate said; NULL: unknown
  *  @param out       (n_frames, n_exits + 1)
@@ -237,7 +251,7 @@ EES_API const ees_certificate *ees_model_get_certificate(const ees_model *model)
 
 enum ees_tap_kind {
     EES_TAP_PATCHES, /**< after ingest: (N, 3*P*P) normalised patch vectors, element c*P*P + row*P + col */
-    EES_TAP_TOKENS,  /**< after embed and each block half: (T, C) */
+    EES_TAP_TOKENS,  /**< after embed, each block half and each merge: (T, C) */
     EES_TAP_LOGITS,  /**< after a head: (1, K) */
 };
 

@@ -62,7 +62,7 @@ static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned num
     m->eps = (float)d->norm_eps;
     m->gated = d->swiglu;
     m->post.op = m->gated ? EES__POST_NONE : d->activation;
-    cost->scratch_floats = ees__block_mlp_floats(m, loader->kernels, t);
+    cost->scratch_floats = ees__block_mlp_floats(m, loader->kernels, t < EES__CHUNK_ROWS ? t : EES__CHUNK_ROWS);
     cost->flops = ees__block_mlp_flops(m, t);
     *self = m;
     return 0;
@@ -89,7 +89,11 @@ struct frame {
 
 static void run_rows(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
     const struct frame *f = ctx;
-    ees__block_mlp_rows(f->op, f->run->kernels, f->state + first * f->op->fc2.n, end - first, lane->scratch);
+    size_t chunk = ees__chunk_rows(end - first), c = f->op->fc2.n;
+    for (size_t row = first; row < end; row += chunk) {
+        size_t n = end - row < chunk ? end - row : chunk;
+        ees__block_mlp_rows(f->op, f->run->kernels, f->state + row * c, n, lane->scratch);
+    }
 }
 
 static void run_mlp(const void *self, const struct ees__run *run) {

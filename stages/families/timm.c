@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "common/fail.h"
-#include "stages/family.h"
+#include "stages/families/timm.h"
 
 static const struct ees__vit_keys arg_keys = {
     .image_size = "img_size",
@@ -16,7 +16,7 @@ static const struct ees__vit_keys arg_keys = {
     .n_blocks = "depth",
 };
 
-static struct ees__json child_of(const struct ees__json *json, const char *key) {
+struct ees__json ees__timm_child(const struct ees__json *json, const char *key) {
     json_t *object = ees__json_get(json, key);
     return ees__json_child(json, key, json_is_object(object) ? object : NULL);
 }
@@ -41,8 +41,7 @@ static int read_activation(const struct ees__json *json, const struct ees__json 
     return ees__config_read_activation(args, "act_layer", config, err);
 }
 
-/* "input_size": [3, height, width]. */
-static int read_input_size(const struct ees__json *pretrained, struct ees__dims *d, ees_error *err) {
+int ees__timm_read_input_size(const struct ees__json *pretrained, struct ees__dims *d, ees_error *err) {
     const json_t *list = ees__json_get(pretrained, "input_size");
     json_int_t h = json_integer_value(json_array_get(list, 1)), w = json_integer_value(json_array_get(list, 2));
     if (!list)
@@ -56,13 +55,14 @@ static int read_input_size(const struct ees__json *pretrained, struct ees__dims 
 }
 
 static int read_sizes(const struct ees__source *source, struct ees__config *config, ees_error *err) {
-    struct ees__json args = child_of(source->json, "model_args"), pretrained = child_of(source->json, "pretrained_cfg");
+    struct ees__json args = ees__timm_child(source->json, "model_args"),
+                     pretrained = ees__timm_child(source->json, "pretrained_cfg");
     const char *architecture;
     EES_TRY(ees__json_text(source->json, "architecture", "", &architecture, err));
     EES_TRY(ees__config_measure(source, config, err));
     EES_TRY(read_activation(source->json, &args, architecture, config, err));
     correct_heads(architecture, &config->dims);
-    EES_TRY(read_input_size(&pretrained, &config->dims, err));
+    EES_TRY(ees__timm_read_input_size(&pretrained, &config->dims, err));
     EES_TRY(ees__config_read_sizes(&args, &arg_keys, config, err));
     EES_TRY(ees__json_real(source->json, "layer_norm_eps", 0.0, 1.0, 1e-6, &config->dims.norm_eps, err));
     size_t *n_classes = &config->dims.n_classes;
@@ -99,9 +99,8 @@ static int read_filter(const struct ees__json *json, struct ees__preproc_rule *r
     return 0;
 }
 
-/* "pretrained_cfg" describes the pictures, too. */
-static int read_rule(const struct ees__json *json, struct ees__preproc_rule *rule, ees_error *err) {
-    struct ees__json pretrained = child_of(json, "pretrained_cfg");
+int ees__timm_read_rule(const struct ees__json *json, struct ees__preproc_rule *rule, ees_error *err) {
+    struct ees__json pretrained = ees__timm_child(json, "pretrained_cfg");
     EES_TRY(ees__json_real(&pretrained, "crop_pct", 0.1, 1.0, rule->crop_share, &rule->crop_share, err));
     EES_TRY(read_filter(&pretrained, rule, err));
     EES_TRY(ees__json_rgb(&pretrained, "mean", -1e6, rule->mean, err));
@@ -111,7 +110,7 @@ static int read_rule(const struct ees__json *json, struct ees__preproc_rule *rul
 static int read_timm(const struct ees__source *source, struct ees__config *config, ees_error *err) {
     EES_TRY(read_sizes(source, config, err));
     EES_TRY(read_pool(source, &config->dims, err));
-    EES_TRY(read_rule(source->json, &config->preproc_rule, err));
+    EES_TRY(ees__timm_read_rule(source->json, &config->preproc_rule, err));
     config->dims.table_filter = EES__TABLE_CUBIC_ANTIALIAS;
     return ees__config_read_early_exits(source->json, config, err);
 }

@@ -4,14 +4,15 @@
  *   conv1_1:  a = BN1(gelu(conv1)),  d = BN2(gelu(depthwise 3x3, zero padding)(a)),  Y = BN3(conv2(d)) + patches
  *   conv2_1:  the same without d
  *
- * Only the mean of Y is used, and conv2, BN3, the residual and the BatchNorm in front of conv2 commute with the mean.
- * So conv2 runs once, on a mean, with those norms folded into it. BN1 of conv1_1 cannot be folded (the convolution's
+ * conv2, with BN3 and the BatchNorm in front of it folded in, and the residual are left to the tail, which may run it
+ * once, on a mean. BN1 of conv1_1 cannot be folded (the convolution's
  * padding is zero after it): it is the scale and shift of conv1's gelu. */
 #include "common/fail.h"
 #include "stages/heads/pooled.h"
 
 struct conv_head {
-    struct ees__linear conv1, conv2, classifier;
+    struct ees__linear conv1;
+    struct ees__tail tail; /* its last layer is conv2 */
     float *scale, *shift;  /* conv1_1: BN1 (C,) */
     float *taps, *dw_bias; /* conv1_1: (9, C) tap-major, and (C,) */
 };
@@ -21,8 +22,7 @@ static void close_conv(void *self) {
     if (!h)
         return;
     ees__linear_close(&h->conv1);
-    ees__linear_close(&h->conv2);
-    ees__linear_close(&h->classifier);
+    ees__tail_close(&h->tail);
     ees__free(h->scale);
     ees__free(h->shift);
     ees__free(h->taps);
@@ -97,15 +97,11 @@ static int load_depthwise(struct ees__loader *loader, const char *prefix, struct
 
 static void fill_cost(const struct ees__loader *loader, const struct conv_head *h, struct ees__op_cost *cost) {
     const struct ees__dims *d = loader->dims;
-    size_t n = d->n_patches, c = d->n_channels, k = h->classifier.n, pooled = h->classifier.k;
+    size_t n = d->n_patches, c = d->n_channels;
     bool depthwise = h->taps;
-    size_t inner =
-        ees__max_size(loader->kernels->linear_scratch_floats(n, c, c), loader->kernels->linear_scratch_floats(1, c, c));
-    inner = ees__max_size(inner, ees__classify_floats(loader->kernels, 1, k, pooled));
-    cost->item_floats = ees__piece_floats(c) + ees__piece_floats(pooled) + inner;
-    cost->scratch_floats = (depthwise ? 2 : 1) * ees__piece_floats(n * c) + cost->item_floats;
-    double per_patch = (double)c * (double)c + (depthwise ? 9.0 * (double)c : 0.0);
-    cost->flops = 2.0 * ((double)n * per_patch + (double)c * (double)c + (double)pooled * (double)k);
+    cost->scratch_floats = (depthwise ? 2 : 1) * ees__piece_floats(n * c);
+    cost->flops = 2.0 * (double)n * ((double)c * (double)c + (depthwise ? 9.0 * (double)c : 0.0));
+    ees__tail_cost(loader, &h->tail, n, loader->kernels->linear_scratch_floats(n, c, c), cost);
 }
 
 static int open_head(struct ees__loader *loader, const char *prefix, bool depthwise, void **self,
@@ -118,9 +114,9 @@ static int open_head(struct ees__loader *loader, const char *prefix, bool depthw
     if (rc == 0 && depthwise)
         rc = load_depthwise(loader, prefix, h, err);
     if (rc == 0)
-        rc = load_conv2(loader, prefix, depthwise ? "bn2" : "bn1", &h->conv2, err);
+        rc = load_conv2(loader, prefix, depthwise ? "bn2" : "bn1", &h->tail.last, err);
     if (rc == 0)
-        rc = ees__load_classifier(loader, prefix, c, &h->classifier, err);
+        rc = ees__tail_open(loader, prefix, &h->tail, err);
     if (rc < 0) {
         close_conv(h);
         return rc;
@@ -164,7 +160,7 @@ static void convolve_grid(void *ctx, size_t first, size_t end, struct ees__lane 
                                        f->op->dw_bias, f->local);
 }
 
-/* The rows conv2 reads the mean of. */
+/* The rows conv2 reads. */
 static const float *run_frame(struct frame *f) {
     const struct ees__dims *d = f->run->dims;
     size_t grain = ees__row_grain(f->run, d->n_patches);
@@ -175,12 +171,10 @@ static const float *run_frame(struct frame *f) {
     return f->local;
 }
 
-/* From the means to the logits, all frames at once: Y's mean = conv2(mean) + mean(patches). */
 static void run_conv(const void *self, const struct ees__run *run) {
-    static const struct ees__post add = {.op = EES__POST_ADD};
     const struct conv_head *h = self;
     const struct ees__dims *d = run->dims;
-    size_t n = d->n_patches, c = d->n_channels, ld = h->classifier.k;
+    size_t n = d->n_patches, c = d->n_channels;
     float *scratch = run->lane->scratch;
     struct frame f = {.op = h, .run = run, .post = {.op = EES__POST_GELU}};
     f.a = ees__cut_piece(&scratch, n * c);
@@ -188,19 +182,18 @@ static void run_conv(const void *self, const struct ees__run *run) {
         f.local = ees__cut_piece(&scratch, n * c);
         f.post = (struct ees__post){.op = EES__POST_GELU_AFFINE, .scale = h->scale, .shift = h->shift};
     }
-    float *means = ees__cut_piece(&scratch, run->n * c), *pooled = ees__cut_piece(&scratch, run->n * ld);
+    struct ees__tail_run tail = ees__tail_begin(&h->tail, run, n, &scratch);
     f.scratch = scratch;
     for (size_t i = 0; i < run->n; i++) {
         f.patches = run->states[i] + d->n_special * c;
-        run->kernels->column_mean(run_frame(&f), c, n, c, means + i * c);
-        run->kernels->column_mean(f.patches, c, n, c, pooled + i * ld);
+        ees__tail_take(&tail, i, run_frame(&f), f.patches, n);
     }
-    run->kernels->linear(&h->conv2, means, c, run->n, pooled, ld, &add, scratch);
-    ees__classify_pooled(&h->classifier, run, pooled, scratch);
+    ees__tail_end(&tail);
 }
 
 const struct ees__op ees__head_conv1_1 = {
     .name = "conv1_1",
+    .tokens = EES__HEAD_ANY,
     .open = open_conv1_1,
     .run = run_conv,
     .close = close_conv,
@@ -208,6 +201,7 @@ const struct ees__op ees__head_conv1_1 = {
 
 const struct ees__op ees__head_conv2_1 = {
     .name = "conv2_1",
+    .tokens = EES__HEAD_ANY,
     .open = open_conv2_1,
     .run = run_conv,
     .close = close_conv,

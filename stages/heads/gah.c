@@ -3,8 +3,7 @@
  * models/deit_highway/highway.py): every r-th row and column of the patch grid (the published code subsamples, it does
  * not average), packed qkv without bias, 8 attention heads whatever the backbone has, softmax(Q K^T D^-0.5) V,
  * projection; no LN, no residual. `self_attention` is the same on all patches, with the backbone's number of attention
- * heads and its qkv bias. Only the mean of the projection's output is used, so the projection runs once, on the
- * mean of what attention gives. */
+ * heads and its qkv bias. The projection is left to the tail, which may run it once, on a mean. */
 #include "stages/heads/gah.h"
 
 #include <math.h>
@@ -21,7 +20,8 @@ enum { LGVIT_HEADS = 8 };
 enum { JOINED_ROWS = 100 };
 
 struct gah {
-    struct ees__linear qkv, proj, classifier;
+    struct ees__linear qkv;
+    struct ees__tail tail;       /* its last layer is the projection */
     struct ees__attention shape; /* of a frame's kept rows */
     size_t ratio, n_joined;
 };
@@ -31,29 +31,27 @@ static void close_gah(void *self) {
     if (!g)
         return;
     ees__linear_close(&g->qkv);
-    ees__linear_close(&g->proj);
-    ees__linear_close(&g->classifier);
+    ees__tail_close(&g->tail);
     ees__free(g);
 }
 
 static size_t count_kept(size_t side, size_t ratio) { return (side - 1) / ratio + 1; }
 
 static size_t rows_floats(const struct gah *g, size_t n_frames) {
-    size_t n = n_frames * g->shape.t, c = g->proj.n;
+    size_t n = n_frames * g->shape.t, c = g->tail.last.n;
     return ees__piece_floats(n * c) + ees__piece_floats(n * 3 * c);
 }
 
 static void fill_cost(const struct ees__loader *loader, const struct gah *g, struct ees__op_cost *cost) {
     const struct ees__kernels *kernels = loader->kernels;
-    size_t n = g->shape.t, c = g->proj.n, k = g->classifier.n, pooled = g->classifier.k;
-    size_t inner = ees__max_size(kernels->linear_scratch_floats(n, 3 * c, c), kernels->linear_scratch_floats(1, c, c));
-    inner = ees__max_size(inner, ees__classify_floats(kernels, 1, k, pooled));
-    inner = ees__max_size(inner, kernels->attention_scratch_floats(n, g->shape.d));
-    size_t answer = ees__piece_floats(c) + ees__piece_floats(pooled) + inner;
-    cost->item_floats = (g->n_joined > 1 ? rows_floats(g, 1) : 0) + answer;
-    cost->scratch_floats = rows_floats(g, 1) + ees__attend_packed_floats(kernels, &g->shape) + answer;
+    size_t n = g->shape.t, c = g->tail.last.n;
+    size_t inner =
+        ees__max_size(kernels->linear_scratch_floats(n, 3 * c, c), kernels->attention_scratch_floats(n, g->shape.d));
     double dn = (double)n, dc = (double)c;
-    cost->flops = 2.0 * (3.0 * dn * dc * dc + 2.0 * dn * dn * dc + dc * dc + (double)pooled * (double)k);
+    cost->item_floats = g->n_joined > 1 ? rows_floats(g, 1) : 0;
+    cost->scratch_floats = rows_floats(g, 1) + ees__attend_packed_floats(kernels, &g->shape);
+    cost->flops = 2.0 * (3.0 * dn * dc * dc + 2.0 * dn * dn * dc);
+    ees__tail_cost(loader, &g->tail, n, inner, cost);
 }
 
 int ees__gah_open(struct ees__loader *loader, const char *prefix, unsigned ratio, size_t n_heads, bool has_bias,
@@ -69,9 +67,9 @@ int ees__gah_open(struct ees__loader *loader, const char *prefix, unsigned ratio
         return EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
     int rc = ees__load_linear(loader, prefix, "attn.qkv", EES_SHAPE(3 * c, c), has_bias, &g->qkv, err);
     if (rc == 0)
-        rc = ees__load_linear(loader, prefix, "attn.proj", EES_SHAPE(c, c), true, &g->proj, err);
+        rc = ees__load_linear(loader, prefix, "attn.proj", EES_SHAPE(c, c), true, &g->tail.last, err);
     if (rc == 0)
-        rc = ees__load_classifier(loader, prefix, c, &g->classifier, err);
+        rc = ees__tail_open(loader, prefix, &g->tail, err);
     if (rc < 0) {
         close_gah(g);
         return rc;
@@ -125,7 +123,7 @@ static const float *find_kept(const struct group *g, const float *state, size_t 
 static void project_in(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
     static const struct ees__post store = {.op = EES__POST_NONE};
     const struct group *g = ctx;
-    size_t n = g->op->shape.t, c = g->op->proj.n;
+    size_t n = g->op->shape.t, c = g->op->tail.last.n;
     for (size_t row = first; row < end; row++)
         memcpy(g->rows + row * c, find_kept(g, g->states[row / n], row % n), c * sizeof(float));
     g->run->kernels->linear(&g->op->qkv, g->rows + first * c, c, end - first, g->qkv + first * 3 * c, 3 * c, &store,
@@ -137,40 +135,38 @@ static void attend(void *ctx, size_t first, size_t end, struct ees__lane *lane) 
     ees__attend_rows(&g->attend, first, end, g->attended, own_scratch(g, lane));
 }
 
-/* means (n_frames, C) of what attention gives. */
-static void run_group(struct group *g, size_t n_frames, float *means) {
-    size_t n = g->op->shape.t, c = g->op->proj.n;
+/* Frames [first, first + n_frames) of the run, as far as what attention gives. */
+static void run_group(struct group *g, size_t first, size_t n_frames, struct ees__tail_run *tail) {
+    size_t n = g->op->shape.t, c = g->op->tail.last.n;
+    g->states = g->run->states + first;
     ees__run_share(g->run, project_in, g, n_frames * n, ees__row_grain(g->run, n_frames * n));
     for (size_t i = 0; i < n_frames; i++) {
         g->attended = g->rows + i * n * c;
         g->attend.qkv = g->qkv + i * n * 3 * c;
         ees__attend_begin(&g->attend, g->run);
         ees__run_share(g->run, attend, g, n, ees__row_grain(g->run, n));
-        g->run->kernels->column_mean(g->attended, c, n, c, means + i * c);
+        ees__tail_take(tail, first + i, g->attended, NULL, n);
     }
 }
 
 static void run_gah(const void *self, const struct ees__run *run) {
-    static const struct ees__post store = {.op = EES__POST_NONE};
     const struct gah *g = self;
-    size_t n = g->shape.t, c = g->proj.n, n_joined = g->n_joined < run->n ? g->n_joined : run->n;
+    size_t n = g->shape.t, c = g->tail.last.n, n_joined = g->n_joined < run->n ? g->n_joined : run->n;
     float *scratch = run->lane->scratch;
     struct group group = {.op = g, .run = run, .attend = {.kernels = run->kernels, .shape = g->shape}};
     group.rows = ees__cut_piece(&scratch, n_joined * n * c);
     group.qkv = ees__cut_piece(&scratch, n_joined * n * 3 * c);
     group.attend.packed = ees__cut_piece(&scratch, ees__attend_packed_floats(run->kernels, &g->shape));
-    float *means = ees__cut_piece(&scratch, run->n * c), *pooled = ees__cut_piece(&scratch, run->n * g->classifier.k);
+    struct ees__tail_run tail = ees__tail_begin(&g->tail, run, n, &scratch);
     group.scratch = scratch;
-    for (size_t i = 0; i < run->n; i += n_joined) {
-        group.states = run->states + i;
-        run_group(&group, run->n - i < n_joined ? run->n - i : n_joined, means + i * c);
-    }
-    run->kernels->linear(&g->proj, means, c, run->n, pooled, g->classifier.k, &store, scratch);
-    ees__classify_pooled(&g->classifier, run, pooled, scratch);
+    for (size_t i = 0; i < run->n; i += n_joined)
+        run_group(&group, i, run->n - i < n_joined ? run->n - i : n_joined, &tail);
+    ees__tail_end(&tail);
 }
 
 const struct ees__op ees__head_attention_r = {
     .name = "attention_r",
+    .tokens = EES__HEAD_ANY,
     .numbered = true,
     .open = open_attention_r,
     .run = run_gah,

@@ -21,12 +21,13 @@ struct ees__ingest {
     struct ees__resample resample;
     struct ees__jpeg *jpeg;
     ees__yuv_row_function *yuv_row;
+    bool has_gaps;   /* patches that the picture covers in part */
     uint8_t *buffer; /* rows on their way into the resampler */
     size_t buffer_bytes;
 };
 
 struct ees__ingest *ees__ingest_open(const struct ees__preproc *preproc, unsigned height, unsigned width,
-                                     unsigned patch, enum ees_decode decode, uint64_t max_pixels) {
+                                     unsigned patch, bool pads, enum ees_decode decode, uint64_t max_pixels) {
     struct ees__ingest *ingest = ees__calloc_aligned(1, sizeof *ingest);
     if (!ingest)
         return NULL;
@@ -37,8 +38,11 @@ struct ees__ingest *ees__ingest_open(const struct ees__preproc *preproc, unsigne
     ingest->max_pixels = max_pixels ? max_pixels : DEFAULT_MAX_PIXELS;
     ingest->yuv_row = ees__yuv_pick();
     ingest->jpeg = ees__jpeg_open(ingest->max_pixels);
-    height -= height % patch;
-    width -= width % patch;
+    ingest->has_gaps = pads && (height % patch || width % patch);
+    if (!pads) {
+        height -= height % patch;
+        width -= width % patch;
+    }
     if (ees__resample_init(&ingest->resample, preproc, height, width, patch, NULL) < 0 || !ingest->jpeg) {
         ees__ingest_close(ingest);
         return NULL;
@@ -280,16 +284,21 @@ static int run_tensor(const struct ees__ingest *ingest, const ees_frame *frame, 
     for (size_t c = 0; c < 3; c++)
         for (size_t y = 0; y < r->height; y++) {
             const char *in = pixels + (c * ingest->height + y) * ingest->width * sizeof(float);
-            float *out = patches + y / p * (r->width / p) * 3 * p * p + c * p * p + y % p * p;
+            float *out = patches + y / p * ees__patch_columns(r) * 3 * p * p + c * p * p + y % p * p;
             for (size_t x = 0; x < r->width; x += p, out += 3 * p * p, in += p * sizeof(float))
-                memcpy(out, in, p * sizeof(float));
+                memcpy(out, in, (r->width - x < p ? r->width - x : p) * sizeof(float));
         }
     return 0;
 }
 
 int ees__ingest_run(struct ees__ingest *ingest, const ees_frame *frame, float *patches, unsigned *n_warnings,
                     ees_error *err) {
+    const struct ees__resample *r = &ingest->resample;
     *n_warnings = 0;
+    if (ingest->has_gaps)
+        memset(patches, 0,
+               (r->height + r->patch - 1) / r->patch * ees__patch_columns(r) * 3 * r->patch * r->patch *
+                   sizeof *patches);
     switch (frame->kind) {
     case EES_FRAME_JPEG:
         return run_jpeg(ingest, frame, patches, n_warnings, err);

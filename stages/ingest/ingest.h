@@ -25,10 +25,12 @@ struct ees__preproc {
 
 struct ees__ingest; /* decoder, row buffers, resize tables: one a worker, grows to the largest frame seen */
 
-/* @param height, width  model input; patch  side of a patch: a rim at the right and the bottom that fills none is left out
+/* @param height, width  model input
+ *  @param patch          side of a patch
+ *  @param pads           a rim at the right and the bottom that fills no patch is filled with zeros; false: it is left out
  *  @return NULL: out of memory */
 struct ees__ingest *ees__ingest_open(const struct ees__preproc *preproc, unsigned height, unsigned width,
-                                     unsigned patch, enum ees_decode decode, uint64_t max_pixels);
+                                     unsigned patch, bool pads, enum ees_decode decode, uint64_t max_pixels);
 void ees__ingest_close(struct ees__ingest *ingest);
 
 /* @param patches     (N, 3*P*P): row n is patch n row-major over the grid, element c*P*P + r*P + s (spec 1.1)

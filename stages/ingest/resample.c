@@ -22,10 +22,10 @@ static void fill_table(const struct ees__preproc *preproc, float table[3][256]) 
 }
 
 void ees__patches_store_row(const struct ees__resample *r, unsigned y, const uint8_t *row, float *patches) {
-    const size_t p = r->patch, plane = p * p, n_columns = r->width / p;
+    const size_t p = r->patch, plane = p * p, n_columns = ees__patch_columns(r);
     float *out = patches + (y / p) * n_columns * 3 * plane + (y % p) * p;
-    for (size_t column = 0; column < n_columns; column++, out += 3 * plane)
-        for (size_t s = 0; s < p; s++, row += EES__PX_BYTES) {
+    for (size_t x = 0; x < r->width; x += p, out += 3 * plane)
+        for (size_t s = 0; s < p && x + s < r->width; s++, row += EES__PX_BYTES) {
             out[s] = r->table[0][row[0]];
             out[plane + s] = r->table[1][row[1]];
             out[2 * plane + s] = r->table[2][row[2]];

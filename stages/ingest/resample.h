@@ -11,7 +11,7 @@
 #include "stages/ingest/resample_kernels.h"
 
 struct ees__resample {
-    unsigned height, width, patch; /* of the model's input */
+    unsigned height, width, patch; /* of the model's input; the last row and column of patches may be covered in part */
     const struct ees__resample_kernels *kernels;
     struct ees__axis rows, columns;
     float table[3][256]; /* normalised value of each level, R, G, B */
@@ -34,6 +34,9 @@ int ees__resample_begin(struct ees__resample *r, const struct ees__axis_shape *r
 /* Input rows y to y + n - 1, n <= EES__ROWS_AT_ONCE, `stride` bytes apart: of each, pixels columns.first_in to end_in -
  * 1 are read, and EES__ROW_SLACK_BYTES behind them. */
 void ees__resample_rows(struct ees__resample *r, unsigned y, unsigned n, const uint8_t *rows, size_t stride);
+
+/* Patches in a row. */
+static inline size_t ees__patch_columns(const struct ees__resample *r) { return (r->width + r->patch - 1) / r->patch; }
 
 /* Store row y of the model's input: (width) pixels, normalised. For the resampler itself and rows that need none. */
 void ees__patches_store_row(const struct ees__resample *r, unsigned y, const uint8_t *row, float *patches);

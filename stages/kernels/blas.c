@@ -80,8 +80,10 @@ static void attention(const struct ees__attention *a, const float *qkv, size_t l
         size_t rows = end - i < QUERY_ROWS ? end - i : QUERY_ROWS;
         sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_TRANS, (int)rows, (int)t, (int)d, a->scale, q + i * ldqkv,
               (int)ldqkv, k, (int)ldqkv, 0.0f, scratch, (int)t);
-        for (size_t r = 0; r < rows; r++)
+        for (size_t r = 0; r < rows; r++) {
+            ees__add_bias_scalar(a, head, i + r, scratch + r * t);
             ees__softmax_scalar(scratch + r * t, t);
+        }
         sgemm(CBLAS_ROW_MAJOR, CBLAS_NO_TRANS, CBLAS_NO_TRANS, (int)rows, (int)d, (int)t, 1.0f, scratch, (int)t, v,
               (int)ldqkv, 0.0f, out + i * ldout + head * d, (int)ldout);
     }

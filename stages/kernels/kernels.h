@@ -42,11 +42,17 @@ struct ees__post {
     const float *scale, *shift; /* (n,), EES__POST_GELU_AFFINE only */
 };
 
-/* Multi-head self-attention: t tokens, h heads of d channels. */
+/* Multi-head self-attention: t tokens, h heads of d channels. `bias` and `mask` are added to the scores in this order;
+ * their rows are ees__score_ld(t) apart and as long in memory, aligned to a cache line. What lies behind the t-th
+ * element of a row must be finite. */
 struct ees__attention {
     size_t t, h, d;
-    float scale; /* of the scores */
+    float scale;       /* of the scores */
+    const float *bias; /* (h, t, ld) or NULL */
+    const float *mask; /* (t, ld), of every head, or NULL */
 };
+
+static inline size_t ees__score_ld(size_t t) { return (t + 15) / 16 * 16; }
 
 struct ees__kernels {
     const char *name; /* "avx512" */
@@ -67,7 +73,7 @@ struct ees__kernels {
                       float eps, float *y, size_t ldy);
 
     /* Self-attention core of one head. qkv is (t, 3*h*d): columns [Q | K | V], each head-major; out (t, h*d) =
-     * softmax(Q K^T * scale) V, heads concatenated. The t x t scores are never stored whole.
+     * softmax(Q K^T * scale + bias + mask) V, heads concatenated. The t x t scores are never stored whole.
      *
      * attention_pack() brings K and V of `head` into the level's own layout, attention() computes rows
      * [first, end) of the head's columns of `out` from them. Rows do not depend on each other, so parts of a head may

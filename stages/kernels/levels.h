@@ -23,6 +23,7 @@ bool ees__blas_load(void);
 float ees__gelu_scalar(float x);
 void ees__post_scalar(float *y, size_t ldy, size_t m, size_t n, const struct ees__post *post);
 void ees__softmax_scalar(float *row, size_t n);
+void ees__add_bias_scalar(const struct ees__attention *a, size_t head, size_t i, float *scores);
 void ees__layernorm_scalar(const float *x, size_t ldx, size_t rows, size_t c, const float *gamma, const float *beta,
                            float eps, float *y, size_t ldy);
 size_t ees__attention_packed_none(size_t t, size_t d);

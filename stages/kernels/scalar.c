@@ -102,7 +102,16 @@ void ees__attention_pack_none(const struct ees__attention *a, const float *qkv, 
 
 static size_t attention_scratch_floats(size_t t, size_t d) { return t; }
 
-/* per query i: s_j = q_i . k_j scale, out_i = sum_j softmax(s)_j v_j (spec 1.1) */
+/* What stands beside the scores of query i. */
+void ees__add_bias_scalar(const struct ees__attention *a, size_t head, size_t i, float *scores) {
+    const size_t ld = ees__score_ld(a->t);
+    for (size_t j = 0; j < a->t && a->bias; j++)
+        scores[j] += a->bias[(head * a->t + i) * ld + j];
+    for (size_t j = 0; j < a->t && a->mask; j++)
+        scores[j] += a->mask[i * ld + j];
+}
+
+/* per query i: s_j = q_i . k_j scale + bias_ij + mask_ij, out_i = sum_j softmax(s)_j v_j (spec 1.1, 1.4) */
 static void attention(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first,
                       size_t end, const float *packed, float *out, size_t ldout, float *scratch) {
     const size_t t = a->t, d = a->d;
@@ -114,6 +123,7 @@ static void attention(const struct ees__attention *a, const float *qkv, size_t l
                 s += (double)q[i * ldqkv + p] * k[j * ldqkv + p];
             scratch[j] = (float)(s * a->scale);
         }
+        ees__add_bias_scalar(a, head, i, scratch);
         ees__softmax_scalar(scratch, t);
         for (size_t p = 0; p < d; p++) {
             double sum = 0;

@@ -36,12 +36,22 @@ static void pack_values(const float *v, size_t ldv, size_t t, size_t d, float *p
     }
 }
 
-/* row[0 .. n) = exp(row - max), returns the sum. The row has room for whole vectors. A NaN anywhere makes the sum NaN:
- * the maximum may pass over it, the exponential does not. */
-static float exponentiate_row(float *row, size_t n) {
+/* row[0 .. padded) += addend, padded whole vectors of n elements. */
+INLINE void add_row(float *row, size_t padded, const float *addend) {
+    for (size_t i = 0; i < padded; i += VL)
+        store(row + i, load(row + i) + load(addend + i));
+}
+
+/* row[0 .. n) = exp(row + bias + mask - max), returns the sum; NULL adds nothing. The row has room for whole vectors. A
+ * NaN anywhere makes the sum NaN: the maximum may pass over it, the exponential does not. */
+static float exponentiate_row(float *row, size_t n, const float *bias, const float *mask) {
     size_t padded = ees__round_up(n, VL);
     for (size_t i = n; i < padded; i++)
         row[i] = -__builtin_inff();
+    if (bias)
+        add_row(row, padded, bias);
+    if (mask)
+        add_row(row, padded, mask);
     vf max = load(row);
     for (size_t i = VL; i < padded; i += VL)
         max = vector_max(load(row + i), max);
@@ -63,24 +73,30 @@ static void multiply_cached(const float *b, size_t k, const float *a, size_t lda
 /* A packed head. */
 struct packed_head {
     const float *keys, *values;
+    const float *bias, *mask; /* (t, ees__score_ld(t)) or NULL */
     size_t t, d;
 };
 
-/* out (rows, d) of query rows q. */
-static void attend_rows(const struct packed_head *head, const float *q, size_t ldq, size_t rows, float *out,
-                        size_t ldout, float *scores) {
+INLINE const float *score_row(const float *addend, size_t t, size_t row) {
+    return addend ? addend + row * ees__score_ld(t) : NULL;
+}
+
+/* out (rows, d) of query rows q, the first of which is row `first` of the head. */
+static void attend_rows(const struct packed_head *head, const float *q, size_t ldq, size_t first, size_t rows,
+                        float *out, size_t ldout, float *scores) {
     const size_t t = head->t, d = head->d, ld_scores = scores_ld(t);
     float tile[TILE_ROWS * TILE_COLUMNS], inverse[TILE_ROWS];
     for (size_t key = 0; key < t; key += TILE_COLUMNS)
         multiply_cached(head->keys + key * d, d, q, ldq, rows, scores + key, ld_scores);
     for (size_t i = 0; i < rows; i++)
-        inverse[i] = 1.0f / exponentiate_row(scores + i * ld_scores, t);
-    for (size_t first = 0; first < d; first += TILE_COLUMNS) {
-        size_t columns = d - first < TILE_COLUMNS ? d - first : TILE_COLUMNS;
-        multiply_cached(head->values + first * t, t, scores, ld_scores, rows, tile, TILE_COLUMNS);
+        inverse[i] = 1.0f / exponentiate_row(scores + i * ld_scores, t, score_row(head->bias, t, first + i),
+                                             score_row(head->mask, t, first + i));
+    for (size_t channel = 0; channel < d; channel += TILE_COLUMNS) {
+        size_t columns = d - channel < TILE_COLUMNS ? d - channel : TILE_COLUMNS;
+        multiply_cached(head->values + channel * t, t, scores, ld_scores, rows, tile, TILE_COLUMNS);
         for (size_t i = 0; i < rows; i++)
             for (size_t j = 0; j < columns; j++)
-                out[i * ldout + first + j] = tile[i * TILE_COLUMNS + j] * inverse[i];
+                out[i * ldout + channel + j] = tile[i * TILE_COLUMNS + j] * inverse[i];
     }
 }
 
@@ -92,12 +108,19 @@ static void attention_pack(const struct ees__attention *a, const float *qkv, siz
 
 static void attention(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first,
                       size_t end, const float *packed, float *out, size_t ldout, float *scratch) {
-    const struct packed_head one = {.keys = packed, .values = packed + keys_floats(a->t, a->d), .t = a->t, .d = a->d};
+    const struct packed_head one = {
+        .keys = packed,
+        .values = packed + keys_floats(a->t, a->d),
+        .bias = a->bias ? score_row(a->bias, a->t, head * a->t) : NULL,
+        .mask = a->mask,
+        .t = a->t,
+        .d = a->d,
+    };
     const size_t n_rows = end - first, n_tiles = (n_rows + TILE_ROWS - 1) / TILE_ROWS;
     const float *q = qkv + head * a->d;
     for (size_t idx = 0; idx < n_tiles; idx++) {
         size_t row = first + tile_row(n_rows, n_tiles, idx), rows = first + tile_row(n_rows, n_tiles, idx + 1) - row;
-        attend_rows(&one, q + row * ldqkv, ldqkv, rows, out + row * ldout + head * a->d, ldout, scratch);
+        attend_rows(&one, q + row * ldqkv, ldqkv, row, rows, out + row * ldout + head * a->d, ldout, scratch);
     }
 }
 

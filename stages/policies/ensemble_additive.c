@@ -9,11 +9,10 @@
 
 #include "stages/policies/members.h"
 
-static double term(float log_p) { return exp((double)log_p); }
-
 static float log_q(double sum, double weight, unsigned n, double bias) { return (float)log(sum + exp(bias)); }
 
-static const struct ees__mean additive = {.weight = ees__members_learned, .term = term, .log_q = log_q};
+static const struct ees__mean additive = {
+    .weight = ees__members_learned, .term = ees__members_probability, .log_q = log_q};
 
 static void combine(const struct ees__policy_setup *setup, unsigned exit_idx, struct ees__scores *scores,
                     float *memory) {

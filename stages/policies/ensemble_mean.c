@@ -2,19 +2,14 @@
 /* "ensemble_mean": the weighted arithmetic mean of the exits so far, q = sum w_j p_j / sum w_j; leave if max q >=
  * threshold. The weights are the caller's or the config's, one an exit and one for the final classifier; equal by
  * default. */
-#include <math.h>
-
 #include "stages/policies/members.h"
 
 static double weight(const struct ees__policy_setup *setup, unsigned k, unsigned j) {
     return (double)setup->weights[j];
 }
 
-static double term(float log_p) { return exp((double)log_p); }
-
-static float log_q(double sum, double weight_sum, unsigned n, double bias) { return (float)log(sum / weight_sum); }
-
-static const struct ees__mean arithmetic = {.weight = weight, .term = term, .log_q = log_q};
+static const struct ees__mean arithmetic = {
+    .weight = weight, .term = ees__members_probability, .log_q = ees__members_log_mean};
 
 static void combine(const struct ees__policy_setup *setup, unsigned exit_idx, struct ees__scores *scores,
                     float *memory) {

@@ -10,6 +10,10 @@ double ees__members_learned(const struct ees__policy_setup *setup, unsigned k, u
     return w ? exp((double)w[(size_t)k * (setup->n_exits + 1) + j]) : 1.0;
 }
 
+double ees__members_probability(float log_p) { return exp((double)log_p); }
+
+float ees__members_log_mean(double sum, double weight, unsigned n, double bias) { return (float)log(sum / weight); }
+
 float ees__members_score(const struct ees__scores *scores) { return scores->confidence; }
 
 /* ln p is never above 0. */

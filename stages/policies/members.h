@@ -27,6 +27,10 @@ void ees__members_combine(const struct ees__mean *mean, const struct ees__policy
 /* e^w of the learned weights; 1 without. */
 double ees__members_learned(const struct ees__policy_setup *setup, unsigned k, unsigned j);
 
+/* Of arithmetic means. */
+double ees__members_probability(float log_p);
+float ees__members_log_mean(double sum, double weight, unsigned n, double bias);
+
 /* score() of a policy: max q. */
 float ees__members_score(const struct ees__scores *scores);
 

@@ -52,6 +52,7 @@ struct ees__policy {
     unsigned lag;       /* 0: a frame is judged without any other */
     bool needs_gate;    /* only models with a gate have it */
     bool needs_members; /* only models with weights of an ensemble have it */
+    bool combines_by_patience; /* `combine` reads setup->patience */
     bool takes_weights; /* of a mean's members, from the caller or the config; all 1 by default */
 
     /* Floats a frame carries from exit to exit for `combine`; NULL: none. */

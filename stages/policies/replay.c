@@ -22,7 +22,8 @@ int ees_policy_get_info(const char *name, ees_policy_info *out, ees_error *err) 
     }
     *out = (ees_policy_info){.rule = (enum ees_threshold_rule)policy->direction,
                              .counts = policy->count != NULL,
-                             .takes_patience = policy->patience > 0,
+                             .patience = policy->patience,
+                             .views_by_patience = policy->combines_by_patience,
                              .looks_back = policy->lag > 0,
                              .needs_gate = policy->needs_gate,
                              .needs_members = policy->needs_members};

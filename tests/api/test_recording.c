@@ -194,7 +194,7 @@ static unsigned check_replay(const char *name, float threshold, unsigned patienc
     uint8_t exits[N];
     unsigned used = 0;
     assert_int_equal(ees_policy_get_info(name, &info, NULL), 0);
-    ees_policy_options p = {.name = name, .patience = info.takes_patience ? patience : 0};
+    ees_policy_options p = {.name = name, .patience = info.patience ? patience : 0};
     p.n_thresholds = info.rule != EES_THRESHOLD_NONE;
     p.thresholds[0] = threshold;
     assert_int_equal(ees_policy_view(NULL, &p, E, K, logits[0][0], NULL, N, views[0], NULL), 0);

@@ -45,7 +45,7 @@ class Log:
 def log_path(tmp_path_factory, clip, truth):
     path = tmp_path_factory.mktemp("log") / "clip.log"
     done = run("calibrate", clip, "--truth", truth, "--log", path, "--target", "depth=5", "-q", "-o", path.with_suffix(".json"))
-    assert done.code == 0, done.err
+    assert done.code == 0 and not done.out and not done.err, done.out + done.err
     return path
 
 
@@ -224,7 +224,7 @@ def test_fps_target(log_path):
 
 
 @pytest.mark.parametrize("policy", ["confidence", "entropy", "entropy_norm", "margin", "sdn", "patience", "patience_pabee",
-                                    "patient_and_confident", "pcee", "vote", "ensemble", "ensemble_mean", "temporal"])
+                                    "patient_and_confident", "pcee", "pcee_mean", "vote", "ensemble", "ensemble_mean", "temporal"])
 def test_every_policy(log_path, clip, policy, tmp_path):
     """Each finds something between the extremes, and the run with it has the depth that the whole log promises."""
     path = tmp_path / "c.json"
@@ -313,6 +313,8 @@ def test_class_folders(jpegs, labels, tmp_path):
 def test_video_is_no_set_of_independent_frames(log_path):
     done = run("calibrate", "--log", log_path, "--target", "loss=0.05")
     assert done.code == 0 and "warning" in done.out and "--scene" in done.out
+    done = run("calibrate", "--log", log_path, "--policy", "temporal", "--target", "depth=8", "--lag", 3)
+    assert done.code == 0 and "looks at earlier frames" in done.out and "lag of 3" in done.out
     done = run("calibrate", "--log", log_path, "--target", "loss=0.3", "--scene", 12, "-o", "-")
     assert done.code == 0 and "warning" not in done.err
     data = json.loads(done.out)

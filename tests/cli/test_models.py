@@ -107,13 +107,29 @@ def test_inspect_names_every_tensor_of_the_file(model):
     assert "blk.0.attn.qkv.weight " in run("inspect", model, "--tensors").out
 
 
-@pytest.mark.parametrize("arch,million", [("vit-ti16", 5.5), ("vit-s16-plain", 21.7)])
+GFLOP = {"vit-ti16": 2.5, "vit-s16-plain": 9.2, "swin-t": 9.0, "swin-t-plain": 9.0}
+
+
+@pytest.mark.parametrize("arch,million", [("vit-ti16", 5.5), ("vit-s16-plain", 21.7), ("swin-t-plain", 27.6),
+                                          ("swin-t", 33.0)])
 def test_inspect_of_an_architecture(arch, million):
     data = json.loads(run("inspect", "--arch", arch, "--format", "json").out)
     assert len(data["exits"]) == (0 if arch.endswith("plain") else 8)
     assert data["parameters"] * 1e-6 == pytest.approx(million, rel=0.35)
     total = sum(unit["flops"] for unit in data["units"] if not unit["name"].startswith("exit"))
-    assert total * 1e-9 == pytest.approx({"vit-ti16": 2.5, "vit-s16-plain": 9.2}[arch], rel=0.1)
+    assert total * 1e-9 == pytest.approx(GFLOP[arch], rel=0.1)
+
+
+def test_inspect_shows_stages():
+    data, text = (run("inspect", "--arch", "swin-t", "--format", name).out for name in ("json", "text"))
+    data = json.loads(data)
+    assert [stage["grid"] for stage in data["stages"]] == [[56, 56], [28, 28], [14, 14], [7, 7]]
+    assert [stage["width"] for stage in data["stages"]] == [96, 192, 384, 768]
+    names = [unit["name"] for unit in data["units"]]
+    assert [name for name in names if name.startswith("merge")] == ["merge1", "merge2", "merge3"]
+    assert len(re.findall(r"^stage \d +\d+ blocks, grid ", text, re.M)) == 4
+    one = json.loads(run("inspect", "--arch", "vit-ti16", "--format", "json").out)
+    assert [stage["window"] for stage in one["stages"]] == [[0, 0]]
 
 
 def test_unknown_architecture_is_usage():
@@ -133,7 +149,8 @@ def test_embedded_model_matches_its_reference():
 @pytest.mark.parametrize("name,tensors,decisions", [
     ("hf_vit", 9, 0), ("timm_vit", 9, 0), ("torchvision_vit", 9, 0), ("hf_deit_distilled", 9, 0),
     ("timm_deit_distilled", 9, 0), ("hf_dinov2", 9, 0), ("lgvit_vit_8exits", 22, 60), ("lgvit_deit_8exits", 22, 60),
-    ("eevit_8exits", 22, 24)])
+    ("eevit_8exits", 22, 24), ("hf_swin", 9, 0), ("timm_swin", 11, 0), ("torchvision_swin", 9, 0),
+    ("lgvit_swin_8exits", 34, 52)])
 @pytest.mark.parametrize("kernels", ["best", "scalar"])
 def test_fixtures(name, tensors, decisions, kernels):
     folder = shared(f"fixtures/{name}")
@@ -173,3 +190,40 @@ def test_verify_sees_a_wrong_decision(tmp_path):
                WORLD / "reference/expected.safetensors", "--policies", tmp_path / "p.json")
     assert done.code == 1
     assert re.search(rf"^policy {re.escape(cases['cases'][0]['id'])} .* OUT$", done.out, re.M)
+
+
+def write_tensors(path, tensors):
+    """tensors: name -> (dtype, shape, bytes)"""
+    header, data = {}, b""
+    for name, (dtype, shape, values) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def verify_jpegs(folder, jpegs, predictions):
+    write_tensors(folder / "inputs.safetensors", {f"jpeg.{i}": ("U8", [len(x)], x) for i, x in enumerate(jpegs)})
+    write_tensors(folder / "expected.safetensors",
+                  {"prediction": ("I32", [len(predictions)], struct.pack(f"<{len(predictions)}i", *predictions))})
+    return run("verify", MODEL, "--inputs", folder / "inputs.safetensors", "--expected", folder / "expected.safetensors")
+
+
+def test_verify_prepares_jpegs_itself(jpegs, tmp_path):
+    frames = jpegs[::len(jpegs) // 8]
+    (tmp_path / "clip.mjpeg").write_bytes(b"".join(frames))
+    done = run("run", tmp_path / "clip.mjpeg", "-q", "--model", MODEL, "--policy", "none")
+    classes = [line["class"] for line in done.lines]
+    assert len(set(classes)) > 1, done.err
+    good = verify_jpegs(tmp_path, frames, classes)
+    assert good.code == 0 and "verify: 1 tensors" in good.out, good.out + good.err
+    assert verify_jpegs(tmp_path, frames, classes[1:] + classes[:1]).code == 1
+    bad = verify_jpegs(tmp_path, [frames[0], b"no JPEG"], classes[:2])
+    assert bad.code != 0 and not bad.out.endswith("ok\n")
+    error_line(bad)
+
+
+def test_verify_wants_images(tmp_path):
+    write_tensors(tmp_path / "inputs.safetensors", {"jpeg.1": ("U8", [2], b"ab"), "pixels": ("F32", [1], b"1234")})
+    done = run("verify", MODEL, "--inputs", tmp_path / "inputs.safetensors")
+    assert done.code == 2 and "pixel_values" in error_line(done) and "jpeg.0" in error_line(done)

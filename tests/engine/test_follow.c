@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Frames that depend on earlier ones of their stream: skipped because their picture hardly changed, or leaving where an
- * earlier frame's answer says so. A plain loop over the frames in order says what must come out; every plan and number of
- * workers must give just that. */
+ * earlier frame's answer says so. A plain loop over the frames in order says what must come out; every plan and number
+ * of workers must give just that. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <pthread.h>
@@ -41,8 +41,10 @@ static int make_frames(void **state) {
             x = x * 1664525u + 1013904223u;
             uint8_t before = i ? frames[s][i - 1].picture : 100;
             bool cut = x >> 28 == 0;
-            frames[s][i] = (struct fake_frame){.number = i / 3 + 1000 * s, .exit = (uint8_t)((x >> 20) % 3),
-                                               .fails_at = 255, .held_at = 255,
+            frames[s][i] = (struct fake_frame){.number = i / 3 + 1000 * s,
+                                               .exit = (uint8_t)((x >> 20) % 3),
+                                               .fails_at = 255,
+                                               .held_at = 255,
                                                .picture = (uint8_t)(cut ? (x >> 8) % 200 : before + (x >> 16) % 3 - 1)};
             if ((x >> 12) % 16 == 3)
                 frames[s][i].fails_at = (uint8_t)((x >> 4) % 17);
@@ -87,8 +89,7 @@ static void expect(const struct fake_frame *f, const struct rules *rules, struct
                 out[i].status = EES_STATUS_SKIPPED;
             continue;
         }
-        bool compares = rules->lag > 0 && n_computed >= rules->lag &&
-                        sources[n_computed - rules->lag] == source_of(i);
+        bool compares = rules->lag > 0 && n_computed >= rules->lag && sources[n_computed - rules->lag] == source_of(i);
         unsigned reference = compares ? references[n_computed - rules->lag] : 0;
         sources[n_computed] = source_of(i);
         out[i] = compute(&f[i], rules->lag > 0, reference);
@@ -117,8 +118,12 @@ static ees_engine *open_engine(const ees_model *m, unsigned n_workers, const cha
 static void *feed(void *engine) {
     for (uint32_t i = 0; i < N_FRAMES; i++)
         for (uint32_t s = 0; s < N_STREAMS; s++) {
-            ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[s][i]}, .bytes = sizeof frames[s][i],
-                               .frame_idx = i, .stream = s, .source_idx = source_of((int)i)};
+            ees_frame frame = {.kind = EES_FRAME_JPEG,
+                               .data = {&frames[s][i]},
+                               .bytes = sizeof frames[s][i],
+                               .frame_idx = i,
+                               .stream = s,
+                               .source_idx = source_of((int)i)};
             if (ees_engine_push(engine, &frame, -1, NULL) != 0)
                 abort();
         }
@@ -170,8 +175,8 @@ static void run_all(const ees_model *m, unsigned n_workers, const char *plan, co
     ees_engine_close(e);
 }
 
-static const struct rules all_rules[] = {{.lag = 1}, {.lag = 4}, {.lag = EES_MAX_LAG}, {.skip_below = 4},
-                                         {.lag = 3, .skip_below = 4}};
+static const struct rules all_rules[] = {
+    {.lag = 1}, {.lag = 4}, {.lag = EES_MAX_LAG}, {.skip_below = 4}, {.lag = 3, .skip_below = 4}};
 
 static void test_every_plan(void **state) {
     static const char *const plans[] = {"replicas", "equal:2", "1-2,3-6", "1-block3.attn,block3.mlp-6", "equal:4"};
@@ -208,16 +213,19 @@ static void test_skipped_are_audited(void **state) {
         bool early = expected[i].status == EES_STATUS_OK && expected[i].exit_idx < FAKE_EXITS;
         n_done += skipped && !fails;
         n_missed += (skipped || early) && fails;
-        n_agreed += skipped && !fails &&
-                    class_of(expected[i].logit) == class_of(fake_answer(frames[0][i].number, FAKE_EXITS));
+        n_agreed +=
+            skipped && !fails && class_of(expected[i].logit) == class_of(fake_answer(frames[0][i].number, FAKE_EXITS));
     }
     for (unsigned w = 1; w <= 3; w++) {
         ees_engine *e = open_engine(m, w, "replicas", &rules, 1.0);
         ees_result r;
         ees_stats stats;
         for (uint32_t i = 0; i < N_FRAMES; i++) {
-            ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[0][i]}, .bytes = sizeof frames[0][i],
-                               .frame_idx = i, .source_idx = source_of((int)i)};
+            ees_frame frame = {.kind = EES_FRAME_JPEG,
+                               .data = {&frames[0][i]},
+                               .bytes = sizeof frames[0][i],
+                               .frame_idx = i,
+                               .source_idx = source_of((int)i)};
             assert_int_equal(ees_engine_push(e, &frame, -1, NULL), 0);
             assert_int_equal(ees_engine_pull(e, &r, -1, NULL), 0);
             check_answer(&r, &expected[i]);
@@ -235,7 +243,8 @@ static void test_skipped_are_audited(void **state) {
     fake_model_free(m);
 }
 
-/* Under load frames are lost, but none is lost count of, none waits for a lost one, and a still scene is answered again. */
+/* Under load frames are lost, but none is lost count of, none waits for a lost one, and a still scene is answered
+ * again. */
 static void test_with_dropped_frames(void **state) {
     static const enum ees_overload rules_of_overload[] = {EES_OVERLOAD_DROP_OLDEST, EES_OVERLOAD_DROP_NEWEST,
                                                           EES_OVERLOAD_DEGRADE};

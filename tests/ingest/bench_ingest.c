@@ -67,7 +67,7 @@ static void bench_picture(const char *name, const void *data, size_t n) {
         preproc.resize_w = ways[w].resize_w;
         preproc.filter = ways[w].filter;
         preproc.crop = preproc.crop_round_half_even = ways[w].crop;
-        struct ees__ingest *ingest = ees__ingest_open(&preproc, SIDE, SIDE, PATCH, ways[w].decode, 0);
+        struct ees__ingest *ingest = ees__ingest_open(&preproc, SIDE, SIDE, PATCH, false, ways[w].decode, 0);
         ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {data}, .bytes = n};
         double best = 1e9;
         for (int i = 0; ingest && i < N_RUNS; i++) {

@@ -23,7 +23,7 @@ static struct ees__ingest *open_small(enum ees_decode decode, uint64_t max_pixel
     struct ees__preproc preproc = ref_preproc();
     preproc.resize_h = SIDE;
     preproc.crop = preproc.crop_round_half_even = true;
-    struct ees__ingest *ingest = ees__ingest_open(&preproc, SIDE, SIDE, PATCH, decode, max_pixels);
+    struct ees__ingest *ingest = ees__ingest_open(&preproc, SIDE, SIDE, PATCH, false, decode, max_pixels);
     assert_non_null(ingest);
     return ingest;
 }
@@ -417,7 +417,7 @@ static void test_wrong_frames(void **state) {
     ees__ingest_close(ingest);
 
     struct ees__preproc exact = ref_preproc(); /* neither resized nor cropped */
-    ingest = ees__ingest_open(&exact, SIDE, SIDE, PATCH, EES_DECODE_EXACT, 0);
+    ingest = ees__ingest_open(&exact, SIDE, SIDE, PATCH, false, EES_DECODE_EXACT, 0);
     assert_non_null(ingest);
     frame.kind = EES_FRAME_RGB24;
     run_fails(ingest, &frame, EES_EDAMAGED, "64x64");

@@ -61,7 +61,7 @@ static struct ees__ingest *open_ingest(void) {
     struct ees__preproc preproc = ref_preproc();
     preproc.resize_h = SIDE;
     preproc.crop = true;
-    return ees__ingest_open(&preproc, SIDE, SIDE, PATCH, EES_DECODE_EXACT, 0);
+    return ees__ingest_open(&preproc, SIDE, SIDE, PATCH, false, EES_DECODE_EXACT, 0);
 }
 
 /* One frame of each kind that decodes something. */

@@ -41,7 +41,7 @@ static void check_case(FILE *file, const struct norm norms[2], unsigned idx) {
                                    .rescale = 1 / 255.0};
     memcpy(preproc.mean, norm->mean, sizeof preproc.mean);
     memcpy(preproc.std, norm->std, sizeof preproc.std);
-    struct ees__ingest *ingest = ees__ingest_open(&preproc, k[HEIGHT], k[WIDTH], k[PATCH], EES_DECODE_EXACT, 0);
+    struct ees__ingest *ingest = ees__ingest_open(&preproc, k[HEIGHT], k[WIDTH], k[PATCH], false, EES_DECODE_EXACT, 0);
     assert_non_null(ingest);
     ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {jpeg}, .bytes = k[JPEG_BYTES]};
     unsigned n_warnings;

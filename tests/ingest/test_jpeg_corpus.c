@@ -133,7 +133,7 @@ static enum verdict judge_file(const uint8_t *data, size_t n, struct whole *whol
 static struct ees__ingest *open_ingest(void) {
     struct ees__preproc preproc = {
         .resize_h = SIDE, .crop = true, .rescale = 1 / 255.0, .mean = {0.5, 0.5, 0.5}, .std = {0.5, 0.5, 0.5}};
-    struct ees__ingest *ingest = ees__ingest_open(&preproc, SIDE, SIDE, PATCH, EES_DECODE_EXACT, 0);
+    struct ees__ingest *ingest = ees__ingest_open(&preproc, SIDE, SIDE, PATCH, false, EES_DECODE_EXACT, 0);
     assert_non_null(ingest);
     return ingest;
 }

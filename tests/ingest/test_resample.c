@@ -80,7 +80,7 @@ static void test_random_sizes(void **state) {
         float *expected = malloc(n_floats * sizeof *expected), *got = malloc(n_floats * sizeof *got);
         ref_ingest(&preproc, rgb, width, height, out_h, out_w, patch, expected);
 
-        struct ees__ingest *ingest = ees__ingest_open(&preproc, out_h, out_w, patch, EES_DECODE_EXACT, 0);
+        struct ees__ingest *ingest = ees__ingest_open(&preproc, out_h, out_w, patch, false, EES_DECODE_EXACT, 0);
         assert_non_null(ingest);
         ees_frame frame = {.kind = EES_FRAME_RGB24,
                            .width_px = width,

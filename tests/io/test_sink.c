@@ -614,15 +614,25 @@ static void test_cost(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_floats_as_printf), cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_json_strings),     cmocka_unit_test(test_jsonl_lines),
-        cmocka_unit_test(test_csv_lines),        cmocka_unit_test(test_early_answers), cmocka_unit_test(test_skipped_answers),
-        cmocka_unit_test(test_visits),           cmocka_unit_test(test_longest_visits),
-        cmocka_unit_test(test_jsonl_round_trip), cmocka_unit_test(test_decimal_comma),
-        cmocka_unit_test(test_device_full),      cmocka_unit_test(test_closed_pipe),
-        cmocka_unit_test(test_file_size_limit),  cmocka_unit_test(test_foreign_signal_stays),
-        cmocka_unit_test(test_open_fails),       cmocka_unit_test(test_stdout_to_file),
-        cmocka_unit_test(test_null_sink),        cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_floats_as_printf),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_json_strings),
+        cmocka_unit_test(test_jsonl_lines),
+        cmocka_unit_test(test_csv_lines),
+        cmocka_unit_test(test_early_answers),
+        cmocka_unit_test(test_skipped_answers),
+        cmocka_unit_test(test_visits),
+        cmocka_unit_test(test_longest_visits),
+        cmocka_unit_test(test_jsonl_round_trip),
+        cmocka_unit_test(test_decimal_comma),
+        cmocka_unit_test(test_device_full),
+        cmocka_unit_test(test_closed_pipe),
+        cmocka_unit_test(test_file_size_limit),
+        cmocka_unit_test(test_foreign_signal_stays),
+        cmocka_unit_test(test_open_fails),
+        cmocka_unit_test(test_stdout_to_file),
+        cmocka_unit_test(test_null_sink),
+        cmocka_unit_test(test_cost),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -7,12 +7,34 @@ struct shape {
     size_t t, h, d;
     size_t offset, gap; /* of qkv and out */
     float gain;         /* of the inputs: large gains give large logits */
+    unsigned addends;   /* BIAS, MASK */
 };
+
+enum { BIAS = 1, MASK = 2 };
+
+/* Rows of `n_values` choices, n (t, ees__score_ld(t)). Behind their t-th element stands what must not matter. */
+static float *make_addend(size_t n, size_t t, const float *values, size_t n_values) {
+    size_t ld = ees__score_ld(t);
+    float *rows = ees__calloc_aligned(n * t * ld, sizeof *rows);
+    assert_non_null(rows);
+    for (size_t i = 0; i < n * t; i++)
+        for (size_t j = 0; j < ld; j++)
+            rows[i * ld + j] = j < t ? values[(i * 7 + j * 3 + i * j) % n_values] : 1e30f;
+    return rows;
+}
+
+static struct ees__attention make_core(const struct shape *s, float scale) {
+    static const float biases[] = {-1, .25f, .5f, -.125f, .75f}, masks[] = {0, 0, -100};
+    struct ees__attention core = {.t = s->t, .h = s->h, .d = s->d, .scale = scale};
+    core.bias = s->addends & BIAS ? make_addend(s->h, s->t, biases, N_OF(biases)) : NULL;
+    core.mask = s->addends & MASK ? make_addend(1, s->t, masks, N_OF(masks)) : NULL;
+    return core;
+}
 
 /* All heads, each packed once; query rows in pieces of 1, 2, ... `longest` rows. */
 static void run_pieces(const struct ees__kernels *k, const struct shape *s, const float *qkv, float scale,
                        size_t longest, float *out, float *packed, float *scratch) {
-    const struct ees__attention core = {.t = s->t, .h = s->h, .d = s->d, .scale = scale};
+    const struct ees__attention core = make_core(s, scale);
     size_t c = s->h * s->d;
     for (size_t head = 0; head < s->h; head++) {
         k->attention_pack(&core, qkv, 3 * c + s->gap, head, packed);
@@ -23,6 +45,8 @@ static void run_pieces(const struct ees__kernels *k, const struct shape *s, cons
                 break;
         }
     }
+    ees__free((float *)core.bias);
+    ees__free((float *)core.mask);
 }
 
 static void run_attention(const struct ees__kernels *k, const struct shape *s, const float *qkv, float scale,
@@ -54,7 +78,8 @@ static void run_attention(const struct ees__kernels *k, const struct shape *s, c
  * and 4 ulp more, the sums by sqrt(t) ulp; values are at most `gain`. */
 static double tolerance(const struct shape *s, float scale) {
     double score = (sqrt((double)s->d) + 2) * (double)s->d * s->gain * s->gain * scale;
-    return FLOAT_EPS * s->gain * (2 * score + 4 + sqrt((double)s->t));
+    double addend = s->addends ? 4 : 0; /* two more roundings of a score */
+    return FLOAT_EPS * s->gain * (2 * score + 4 + addend + sqrt((double)s->t));
 }
 
 static void check_shape(const struct ees__kernels *k, const struct shape *s) {
@@ -84,17 +109,53 @@ static void check_shape(const struct ees__kernels *k, const struct shape *s) {
 static void check_shapes(const struct ees__kernels *k) {
     static const size_t depths[] = {1, 2, 5, 8, 12, 31, 32, 33, 64, 96};
     for (size_t t = 1; t <= 35; t++)
-        check_shape(k, &(struct shape){t, 1 + t % 3, depths[t % N_OF(depths)], t % 4, t % 3, 1});
+        check_shape(k, &(struct shape){t, 1 + t % 3, depths[t % N_OF(depths)], t % 4, t % 3, 1, 0});
     for (size_t i = 0; i < N_OF(depths); i++)
-        check_shape(k, &(struct shape){17, 2, depths[i], 1, 5, 1});
-    check_shape(k, &(struct shape){65, 12, 8, 0, 0, 1});
-    check_shape(k, &(struct shape){49, 8, 96, 0, 0, 1});
-    check_shape(k, &(struct shape){197, 3, 64, 0, 0, 1});
-    check_shape(k, &(struct shape){198, 2, 64, 0, 0, 3});
-    check_shape(k, &(struct shape){401, 1, 32, 0, 0, 1});
+        check_shape(k, &(struct shape){17, 2, depths[i], 1, 5, 1, 0});
+    check_shape(k, &(struct shape){65, 12, 8, 0, 0, 1, 0});
+    check_shape(k, &(struct shape){49, 8, 96, 0, 0, 1, 0});
+    check_shape(k, &(struct shape){197, 3, 64, 0, 0, 1, 0});
+    check_shape(k, &(struct shape){198, 2, 64, 0, 0, 3, 0});
+    check_shape(k, &(struct shape){401, 1, 32, 0, 0, 1, 0});
 }
 
 static void shapes(void **state) { for_each_simd_level(check_shapes); }
+
+/* Windows of a Swin: 49 tokens, 32 channels a head. */
+static void check_addends(const struct ees__kernels *k) {
+    for (size_t t = 1; t <= 35; t++)
+        check_shape(k, &(struct shape){t, 1 + t % 3, 8, t % 4, t % 3, 1, 1 + (unsigned)t % 3});
+    for (unsigned addends = 0; addends <= (BIAS | MASK); addends++)
+        check_shape(k, &(struct shape){49, 3, 32, 0, 0, 1, addends});
+    check_shape(k, &(struct shape){144, 2, 32, 1, 3, 2, BIAS | MASK});
+}
+
+static void addends(void **state) { for_each_simd_level(check_addends); }
+
+/* Three equal keys, one of which is masked: with a bias of ln 3 on the first, the answer is 3/4 of it. */
+static void check_known_addends(const struct ees__kernels *k) {
+    const float qkv[9] = {0, 0, 8, 0, 0, 4, 0, 0, 1}, ln3 = 1.09861229f;
+    float *bias = make_addend(1, 3, (const float[]){0}, 1), *mask = make_addend(1, 3, (const float[]){0}, 1);
+    const struct ees__attention core = {.t = 3, .h = 1, .d = 1, .scale = 1, .bias = bias, .mask = mask};
+    float *scratch = ees__calloc_aligned(k->attention_scratch_floats(3, 1), sizeof(float));
+    float *packed = ees__calloc_aligned(k->attention_packed_floats(3, 1), sizeof(float)), out[3];
+    assert_true(scratch && packed);
+    bias[ees__score_ld(3)] = ln3;
+    mask[ees__score_ld(3) + 2] = -100;
+    k->attention_pack(&core, qkv, 3, 0, packed);
+    k->attention(&core, qkv, 3, 0, 0, 3, packed, out, 1, scratch);
+    check_close(out[0], 13.0f / 3, 1e-6f, k->name, "no addend", 0, 0);
+    check_close(out[1], 7, 1e-6f, k->name, "bias and mask", 1, 0);
+    ees__free(bias);
+    ees__free(mask);
+    ees__free(scratch);
+    ees__free(packed);
+}
+
+static void known_addends(void **state) {
+    check_known_addends(ees__kernels_get("scalar", NULL));
+    for_each_simd_level(check_known_addends);
+}
 
 /* Logits of some thousands: every row is decided, nothing overflows. Key 3 wins for each query. */
 static void check_large_logits(const struct ees__kernels *k) {
@@ -106,7 +167,7 @@ static void check_large_logits(const struct ees__kernels *k) {
             qkv[i * LD + D + j] = i == 3 ? 100 : -100;
             qkv[i * LD + 2 * D + j] = (float)i;
         }
-    run_attention(k, &(struct shape){T, 1, D, 0, 0, 1}, qkv, 1, out);
+    run_attention(k, &(struct shape){T, 1, D, 0, 0, 1, 0}, qkv, 1, out);
     for (size_t i = 0; i < T * D; i++)
         assert_true(out[i] == 3);
 }
@@ -122,7 +183,7 @@ static void check_nan(const struct ees__kernels *k) {
         for (size_t row = 0; row < T; row++) {
             float *qkv = random_input(T * LD, 0, 12);
             qkv[row * LD + (size_t)part * D + 2] = NAN;
-            run_attention(k, &(struct shape){T, 1, D, 0, 0, 1}, qkv, 0.5f, out);
+            run_attention(k, &(struct shape){T, 1, D, 0, 0, 1, 0}, qkv, 0.5f, out);
             for (size_t i = 0; i < T; i++)
                 for (size_t j = 0; j < D; j++)
                     assert_int_equal(isnan(out[i * D + j]) != 0, part == 0 ? i == row : part == 1 || j == 2);
@@ -130,7 +191,7 @@ static void check_nan(const struct ees__kernels *k) {
         }
     float *qkv = random_input(T * LD, 0, 12);
     qkv[5 * LD + 1] = INFINITY;
-    run_attention(k, &(struct shape){T, 1, D, 0, 0, 1}, qkv, 0.5f, out);
+    run_attention(k, &(struct shape){T, 1, D, 0, 0, 1, 0}, qkv, 0.5f, out);
     for (size_t i = 0; i < T; i++)
         assert_int_equal(isnan(out[i * D]) != 0, i == 5);
     free_input(qkv, 0);
@@ -178,7 +239,7 @@ static void check_known_softmax(const struct ees__kernels *k) {
             qkv[i * 3 + 1] = logits[i];
             qkv[i * 3 + 2] = i == pick;
         }
-        run_attention(k, &(struct shape){4, 1, 1, 0, 0, 1}, qkv, 1, out);
+        run_attention(k, &(struct shape){4, 1, 1, 0, 0, 1, 0}, qkv, 1, out);
         check_close(out[0], known[pick], 4 * FLOAT_EPS * known[pick], k->name, "known softmax", pick, 0);
     }
 }
@@ -196,7 +257,7 @@ static void check_known_head(const struct ees__kernels *k) {
     assert_int_equal(ees__linear_open(k, w_qkv, NULL, 6, 2, &qkv_layer, NULL), 0);
     assert_int_equal(ees__linear_open(k, w_proj, b_proj, 2, 2, &projection, NULL), 0);
     k->linear(&qkv_layer, patches[0], 2, 4, qkv, 6, &none, NULL);
-    run_attention(k, &(struct shape){4, 2, 1, 0, 0, 1}, qkv, 1, heads);
+    run_attention(k, &(struct shape){4, 2, 1, 0, 0, 1, 0}, qkv, 1, heads);
     k->linear(&projection, heads, 2, 4, y, 2, &none, NULL);
     for (size_t i = 0; i < 8; i++)
         check_close(y[i], known[i], 1e-6, k->name, "known head", i / 2, i % 2); /* printed to 7 digits */
@@ -213,10 +274,8 @@ static void known_answers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shapes),
-        cmocka_unit_test(large_logits),
-        cmocka_unit_test(nan_is_not_lost),
-        cmocka_unit_test(exponential_within_2_ulp),
+        cmocka_unit_test(shapes),        cmocka_unit_test(addends),         cmocka_unit_test(known_addends),
+        cmocka_unit_test(large_logits),  cmocka_unit_test(nan_is_not_lost), cmocka_unit_test(exponential_within_2_ulp),
         cmocka_unit_test(known_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

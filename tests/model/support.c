@@ -115,7 +115,7 @@ void tiny_add_canonical(struct tiny *tiny, const char *family_name, unsigned alt
     struct ees__weights *random;
     struct ees__buffer values = {0};
     char parts[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
-    const struct ees__names names = ees__family_names(family, NULL);
+    const struct ees__names names = ees__family_names(family, tiny->layout);
     assert_int_equal(ees__weights_open_random(7, &random, NULL), 0);
     assert_int_equal(random->read(random, canonical, &shape, &values, NULL), 0);
     random->close(random);
@@ -279,6 +279,65 @@ void tiny_init_form(struct tiny *tiny, const struct form *form) {
     add_pair(tiny, family, "head.cls", 2, K, form->flags & FORM_WIDE_HEAD ? 2 * C : C, 0, 0);
     if (form->flags & FORM_DIST)
         add_pair(tiny, family, "head.dist", 2, K, C, 0, 0);
+}
+
+/* ---- Swin ----------------------------------------------------------------------------------------------- */
+
+static const struct ees__stage swin_stages[] = {{.n_blocks = 2, .n_heads = 2}, {.n_blocks = 1, .n_heads = 4}};
+static const struct ees__exit swin_exits[] = {{.after_block = 3}};
+static const struct ees__layout swin_layout = {.n_stages = 2, .stages = swin_stages, .n_exits = 1, .exits = swin_exits};
+
+static void add_swin_block(struct tiny *tiny, const struct ees__family *family, unsigned block, size_t c, size_t h) {
+    const struct {
+        const char *leaf;
+        size_t rank, n, k;
+    } pairs[] = {{"norm1", 1, c, 0}, {"attn.qkv", 2, 3 * c, c}, {"attn.proj", 2, c, c},
+                 {"norm2", 1, c, 0}, {"mlp.fc1", 2, 2 * c, c},  {"mlp.fc2", 2, c, 2 * c}};
+    char name[48];
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        snprintf(name, sizeof name, "blk.%u.%s", block, pairs[i].leaf);
+        add_pair(tiny, family, name, pairs[i].rank, pairs[i].n, pairs[i].k, 0, 0);
+    }
+    snprintf(name, sizeof name, "blk.%u.attn.rel_bias", block);
+    add(tiny, family, name, 2, 25, h, 0, 0);
+}
+
+/* The exit's copies of what the final classifier has. */
+static void copy_final(struct tiny *tiny, const struct ees__family *family) {
+    static const char *const pairs[][2] = {{"norm.weight", "exit.0.norm.weight"},
+                                           {"norm.bias", "exit.0.norm.bias"},
+                                           {"head.cls.weight", "exit.0.head.cls.weight"},
+                                           {"head.cls.bias", "exit.0.head.cls.bias"}};
+    const struct ees__names names = ees__family_names(family, tiny->layout);
+    char from[EES__MAX_PARTS][EES__MAX_TENSOR_NAME], to[EES__MAX_PARTS][EES__MAX_TENSOR_NAME];
+    add_pair(tiny, family, "exit.0.norm", 1, 16, 0, 0, 0);
+    add_pair(tiny, family, "exit.0.head.cls", 2, K, 16, 0, 0);
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        ees__names_expand(&names, pairs[i][0], 0, from);
+        ees__names_expand(&names, pairs[i][1], 0, to);
+        const struct tensor *source = tiny_find(tiny, from[0]);
+        memcpy(tiny_find(tiny, to[0])->data, source->data,
+               source->shape[0] * (source->rank > 1 ? source->shape[1] : 1) * sizeof(float));
+    }
+}
+
+void tiny_init_swin(struct tiny *tiny, const char *family_name, const char *config) {
+    const struct ees__family *family = ees__family_by_name(family_name);
+    assert_non_null(family);
+    memset(tiny, 0, sizeof *tiny);
+    tiny->layout = &swin_layout;
+    tiny->config = json_loads(config, 0, NULL);
+    assert_non_null(tiny->config);
+    add_pair(tiny, family, "embed.patch", 4, 8, 3, 2, 2);
+    add_pair(tiny, family, "embed.norm", 1, 8, 0, 0, 0);
+    for (unsigned block = 0; block < 3; block++)
+        add_swin_block(tiny, family, block, block < 2 ? 8 : 16, block < 2 ? 2 : 4);
+    add_pair(tiny, family, "merge.0.norm", 1, 32, 0, 0, 0);
+    add(tiny, family, "merge.0.reduce.weight", 2, 16, 32, 0, 0);
+    add_pair(tiny, family, "norm", 1, 16, 0, 0, 0);
+    add_pair(tiny, family, "head.cls", 2, K, 16, 0, 0);
+    if (json_object_get(tiny->config, "early_exits") || strcmp(family_name, "lgvit-swin") == 0)
+        copy_final(tiny, family);
 }
 
 void tiny_rename(struct tiny *tiny, const char *from, const char *to) {

@@ -24,8 +24,11 @@ struct tensor {
     float *data; /* n_elements floats, of half types cut to their bits; NULL: zeros of the dtype's size */
 };
 
+struct ees__layout;
+
 struct tiny {
     json_t *config;
+    const struct ees__layout *layout; /* of a Swin: where its blocks and exits lie */
     struct tensor tensors[160];
     size_t n_tensors;
 };
@@ -50,8 +53,12 @@ struct form {
 
 /* Two blocks, C 16, MLP 24 wide, 3 classes. */
 void tiny_init_form(struct tiny *tiny, const struct form *form);
+/* A Swin of two stages: 2 and 1 blocks, C 8 and 16, 2 and 4 attention heads, MLP 16 and 32 wide, windows of 3 x 3, patch 2,
+ * 3 classes; with the same values under every naming. A `linear` head after block 3, where the family is LGViT's or the config has
+ * "early_exits", with the values of the final norm and classifier. */
+void tiny_init_swin(struct tiny *tiny, const char *family, const char *config);
 void tiny_rename(struct tiny *tiny, const char *from, const char *to); /* the start of names */
-/* Append a tensor by its canonical name, in spelling `alternative` (0: the first) of the family's, values by that name. */
+/* Append a tensor by its canonical name, in spelling `alternative` (0: the first) of the family's; values by name. */
 void tiny_add_canonical(struct tiny *tiny, const char *family, unsigned alternative, const char *canonical,
                         unsigned rank, const size_t shape[4]);
 struct tensor *tiny_add(struct tiny *tiny, const char *name, unsigned rank, size_t d0, size_t d1, size_t d2);

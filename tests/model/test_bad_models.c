@@ -32,7 +32,7 @@ struct config_case {
 };
 
 static const struct config_case config_cases[] = {
-    {"model_type", "\"swin\"", {"config.json", "'model_type'", "swin", "\"vit\""}},
+    {"model_type", "\"beit\"", {"config.json", "'model_type'", "beit", "\"vit\""}},
     {"model_type", "7", {"'model_type'", "7"}},
     {"architectures", "[\"DeiTForImageClassification\"]", {"'architectures'", "DeiTForImageClassification"}},
     {"backbone", "\"DeiT\"", {"'backbone'", "\"DeiT\"", "\"ViT\""}},

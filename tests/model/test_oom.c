@@ -134,11 +134,22 @@ static void test_heads(void **state) {
     }
 }
 
+/* Window tables, a merge, the end of a head. */
+static void test_swin(void **state) {
+    struct tiny tiny;
+    tiny_init_swin(&tiny, "hf-swin",
+                   "{\"model_type\":\"swin\",\"embed_dim\":8,\"depths\":[2,1],\"num_heads\":[2,4],\"window_size\":3,"
+                   "\"mlp_ratio\":2.0,\"patch_size\":2,\"num_labels\":3,\"image_size\":12,\"early_exits\":{"
+                   "\"exits\":[{\"after_block\":3,\"head\":\"linear\"}]}}");
+    check_folder(&tiny);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exits),
         cmocka_unit_test(test_backbones),
         cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_swin),
     };
     return cmocka_run_group_tests_name("models without memory", tests, NULL, NULL);
 }

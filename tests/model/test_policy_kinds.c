@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Policies beside LGViT's: known answers, formulas written out once more, properties on random logits, and those that need
- * a model's learned weights. */
+/* Policies beside LGViT's: known answers, formulas written out once more, properties on random logits, and those that
+ * need a model's learned weights. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,7 +100,8 @@ static void test_known_decisions(void **state) {
 static void test_votes_and_runs(void **state) {
     const int apart[] = {1, 3, 1, 3, 2};
     assert_int_equal(walk((ees_policy_options){.name = "vote", .patience = 2}, rows_of(apart, 4)).exit_idx, 2);
-    assert_int_equal(walk((ees_policy_options){.name = "patience_pabee", .patience = 1}, rows_of(apart, 4)).exit_idx, 4);
+    assert_int_equal(walk((ees_policy_options){.name = "patience_pabee", .patience = 1}, rows_of(apart, 4)).exit_idx,
+                     4);
     struct answer a = walk((ees_policy_options){.name = "vote", .patience = 9}, rows_of(apart, 4));
     assert_true(a.exit_idx == 4 && a.class_idx == 1); /* two votes each for 1 and 3, equal sums: the lower index */
     float logits[(E + 1) * K];
@@ -125,8 +126,8 @@ static void test_most_confident(void **state) {
 
 /* ---- Relations between policies, on what LGViT's own code was fed with ----------------------------------- */
 
-static void copy_row(const float *exits, const float *final, size_t n_rows, size_t row, size_t n_exits, size_t n_classes,
-                     float *out) {
+static void copy_row(const float *exits, const float *final, size_t n_rows, size_t row, size_t n_exits,
+                     size_t n_classes, float *out) {
     for (size_t e = 0; e < n_exits; e++)
         memcpy(out + e * n_classes, exits + (e * n_rows + row) * n_classes, n_classes * sizeof *out);
     memcpy(out + n_exits * n_classes, final + row * n_classes, n_classes * sizeof *out);
@@ -271,6 +272,37 @@ static void test_ensembles(void **state) {
     check_ensemble("ensemble_mean", MEAN, equal, NULL);
 }
 
+/* Leaves where "pcee" does, with the mean of the exits that were sure, and the final classifier's own answer at the
+ * end. */
+static void test_mean_of_the_sure(void **state) {
+    uint32_t seed = 17;
+    unsigned n_other_class = 0, n_at[E + 1] = {0};
+    for (int frame = 0; frame < 400; frame++) {
+        float logits[(E + 1) * K];
+        fill_random(&seed, logits, (E + 1) * K);
+        ees_policy_options options = with_threshold("pcee", .65f);
+        struct answer plain = walk(options, logits);
+        options.name = "pcee_mean";
+        struct answer a = walk(options, logits);
+        double p[K], q[K] = {0};
+        bool early = plain.exit_idx < E;
+        for (unsigned e = early ? plain.exit_idx - 1 : E; e <= plain.exit_idx; e++) {
+            softmax(logits + e * K, p);
+            for (int i = 0; i < K; i++)
+                q[i] += p[i] / (early ? 2 : 1);
+        }
+        int best = 0;
+        for (int i = 1; i < K; i++)
+            best = q[i] > q[best] ? i : best;
+        assert_int_equal(a.exit_idx, plain.exit_idx);
+        assert_int_equal(a.class_idx, best);
+        assert_true(fabs((double)a.confidence - q[best]) < 1e-5 && a.entropy == plain.entropy);
+        n_other_class += a.class_idx != plain.class_idx;
+        n_at[a.exit_idx]++;
+    }
+    assert_true(n_other_class > 0 && n_at[1] > 0 && n_at[E] > 0);
+}
+
 /* A head whose logits are not finite is no member, and no exit. */
 static void test_members_that_are_not_finite(void **state) {
     static const char *const names[] = {"ensemble", "ensemble_mean", "vote", "sdn_most_confident"};
@@ -323,7 +355,8 @@ static void test_properties(void **state) {
     }
 }
 
-/* One class is certain; ties go to the lowest index; a uniform answer never leaves by a strict rule at its own score. */
+/* One class is certain; ties go to the lowest index; a uniform answer never leaves by a strict rule at its own score.
+ */
 static void test_one_class_and_ties(void **state) {
     const float one[E + 1] = {3, -2, 0, 1e4f, -1e4f}, uniform[(E + 1) * K] = {0};
     struct ees__record record = {.logits = one};
@@ -350,13 +383,27 @@ static void test_can_leave(void **state) {
         float threshold; /* NAN: default */
         unsigned patience;
         bool can;
-    } cases[] = {{"none", NAN, 0, false},        {"confidence", NAN, 0, true},     {"confidence", 1, 0, false},
-                 {"sdn", 1, 0, true},            {"sdn", 1.1f, 0, false},          {"entropy", 0, 0, false},
-                 {"margin", .99f, 0, true},      {"gate", NAN, 0, true},           {"gate", 0, 0, false},
-                 {"patience", NAN, 4, true},     {"patience", NAN, 5, false},      {"patience_pabee", NAN, 3, true},
-                 {"patience_pabee", NAN, 4, false}, {"vote", NAN, 4, true},        {"vote", NAN, 5, false},
-                 {"pcee", NAN, 4, true},         {"pcee", NAN, 5, false},          {"temporal", NAN, 4, true},
-                 {"temporal", NAN, 5, false},    {"ensemble", 1, 0, true},         {"ensemble_mean", 1.01f, 0, false}};
+    } cases[] = {{"none", NAN, 0, false},
+                 {"confidence", NAN, 0, true},
+                 {"confidence", 1, 0, false},
+                 {"sdn", 1, 0, true},
+                 {"sdn", 1.1f, 0, false},
+                 {"entropy", 0, 0, false},
+                 {"margin", .99f, 0, true},
+                 {"gate", NAN, 0, true},
+                 {"gate", 0, 0, false},
+                 {"patience", NAN, 4, true},
+                 {"patience", NAN, 5, false},
+                 {"patience_pabee", NAN, 3, true},
+                 {"patience_pabee", NAN, 4, false},
+                 {"vote", NAN, 4, true},
+                 {"vote", NAN, 5, false},
+                 {"pcee", NAN, 4, true},
+                 {"pcee", NAN, 5, false},
+                 {"temporal", NAN, 4, true},
+                 {"temporal", NAN, 5, false},
+                 {"ensemble", 1, 0, true},
+                 {"ensemble_mean", 1.01f, 0, false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         ees_policy_options o = {.name = cases[i].name, .patience = cases[i].patience};
         o.n_thresholds = isnan(cases[i].threshold) ? 0 : 1;
@@ -550,10 +597,9 @@ static void test_gates_in_a_batch(void **state) {
 
 /* Units, and a replay of the logits they give, answer the same. */
 static void test_learned_ensemble_of_a_model(void **state) {
-    static const char *const policies[] = {"{\"name\":\"ensemble\",\"thresholds\":0.45}",
-                                           "{\"name\":\"ensemble_additive\",\"thresholds\":0.4}",
-                                           "{\"name\":\"ensemble_mean\",\"thresholds\":0.45,\"weights\":[1,2,3]}",
-                                           "{\"name\":\"vote\",\"patience\":2}"};
+    static const char *const policies[] = {
+        "{\"name\":\"ensemble\",\"thresholds\":0.45}", "{\"name\":\"ensemble_additive\",\"thresholds\":0.4}",
+        "{\"name\":\"ensemble_mean\",\"thresholds\":0.45,\"weights\":[1,2,3]}", "{\"name\":\"vote\",\"patience\":2}"};
     float w[(TINY_E + 1) * (TINY_E + 1)], b[(TINY_E + 1) * TINY_K], pixels[3 * 8 * 12];
     uint32_t seed = 11;
     for (size_t i = 0; i < 9; i++) {
@@ -598,7 +644,8 @@ static void test_learned_ensemble_of_a_model(void **state) {
 static void test_bad_learned_weights(void **state) {
     static const float zeros[64];
     for (int bad = 0; bad < 4; bad++) {
-        static const char *const needles[] = {"gate.bias", "(1,8), expected (1,16)", "(2,2), expected (3,3)", "policy.weights"};
+        static const char *const needles[] = {"gate.bias", "(1,8), expected (1,16)", "(2,2), expected (3,3)",
+                                              "policy.weights"};
         char dir[64];
         struct tiny tiny;
         ees_model *model;
@@ -690,6 +737,7 @@ int main(void) {
         cmocka_unit_test(test_most_confident),
         cmocka_unit_test(test_recorded_decisions_translated),
         cmocka_unit_test(test_ensembles),
+        cmocka_unit_test(test_mean_of_the_sure),
         cmocka_unit_test(test_members_that_are_not_finite),
         cmocka_unit_test(test_properties),
         cmocka_unit_test(test_one_class_and_ties),

@@ -186,11 +186,12 @@ static int write_out(const struct calibration *c, const struct options *o, ees_e
         path = beside;
     }
     if (!path) {
-        printf("\nno certificate was written: the embedded model has no folder; --out FILE writes one\n");
+        if (!o->quiet)
+            printf("\nno certificate was written: the embedded model has no folder; --out FILE writes one\n");
         return 0;
     }
     CLI_TRY(calibration_write(c, path, err));
-    if (strcmp(path, "-") != 0)
+    if (strcmp(path, "-") != 0 && !o->quiet)
         printf("\ncertificate %s%s\n", path, path == beside ? ", used from now on" : "");
     return 0;
 }

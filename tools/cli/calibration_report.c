@@ -72,6 +72,12 @@ static void print_bound(FILE *out, const struct calibration *c) {
         fprintf(out, "overload   loses up to %llu of them (%.2f %%; with confidence %g no more than %.2f %%)\n",
                 (unsigned long long)c->degraded.n_lost, 100 * share_of(c->degraded.n_lost, c->degraded.n), 1 - c->delta,
                 100 * c->degraded_bound);
+    if (c->seen.info.looks_back && c->halves.scene <= c->policy.lag)
+        fprintf(out,
+                "warning    policy '%s' looks at earlier frames: only frames in the order of a stream, with --scene "
+                "well above "
+                "the lag of %u, tell what it loses\n",
+                c->policy.name, c->policy.lag);
     if (c->halves.scene == 1 && c->repeat > MUCH_REPEATED)
         fprintf(out,
                 "warning    frames follow each other closely (correlation %.2f): they are no independent observations "

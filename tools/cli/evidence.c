@@ -41,6 +41,8 @@ int seen_open(struct seen *s, const struct log *l, const ees_model *model, const
     size_t n = l->n * ((size_t)l->n_exits + 1);
     *s = (struct seen){.policy = *policy, .n_exits = l->n_exits, .n = l->n};
     CLI_TRY(ees_policy_get_info(policy->name, &s->info, err));
+    if (s->info.views_by_patience && s->policy.patience == 0) /* what is seen is of one patience */
+        s->policy.patience = s->info.patience;
     for (unsigned e = 0; e <= l->n_exits; e++)
         s->cost[e] = blocks ? l->exit_block[e] : l->exit_ns[e];
     s->views = malloc(n * sizeof *s->views);
@@ -49,7 +51,7 @@ int seen_open(struct seen *s, const struct log *l, const ees_model *model, const
     int rc = s->views && s->lost && s->exits ? 0 : CLI_FAIL(err, EES_ENOMEM, "out of memory for %zu frames", l->n);
     const float *gates = s->info.needs_gate && log_has_gates(l) ? l->gates : NULL;
     if (rc == 0)
-        rc = ees_policy_view(model, policy, l->n_exits, l->n_classes, l->logits, gates, l->n, s->views, err);
+        rc = ees_policy_view(model, &s->policy, l->n_exits, l->n_classes, l->logits, gates, l->n, s->views, err);
     if (rc == 0)
         fill_lost(s, l);
     else

@@ -4,12 +4,23 @@
 #include "tools/cli/summary.h"
 #include "tools/cli/verbs.h"
 
+/* Of a hierarchical backbone. */
+static void print_stages(const ees_model_info *m) {
+    for (unsigned s = 0; s < m->n_stages && m->n_stages > 1; s++) {
+        const ees_stage_info *i = &m->stages[s];
+        printf("stage %u     %u blocks, grid %ux%u, width %u, %u heads, MLP %u, windows of %ux%u\n", s + 1, i->n_blocks,
+               i->grid_width, i->grid_height, i->n_channels, i->n_heads, i->mlp_width, i->window_width,
+               i->window_height);
+    }
+}
+
 static void print_model(const ees_model_info *m) {
     printf("model       %s (%s), kernels %s\n", m->name, m->family, m->kernels);
     printf("input       %ux%u px, patches of %u px, %u tokens\n", m->image_width_px, m->image_height_px, m->patch_px,
            m->n_tokens);
     printf("network     %u blocks, width %u, %u heads, MLP %u, %u classes, norm eps %g\n", m->n_blocks, m->n_channels,
            m->n_heads, m->mlp_width, m->n_classes, m->norm_eps);
+    print_stages(m);
     printf("parameters  %.2f M\n", (double)m->n_params * 1e-6);
     printf("memory      weights %.2f MiB, %.1f KiB a frame in flight, %.1f KiB a worker\n",
            (double)m->weights_bytes / (1 << 20), (double)m->state_bytes / 1024, (double)m->scratch_bytes / 1024);
@@ -56,6 +67,19 @@ static json_t *units_json(const ees_model *model, const ees_model_info *m) {
     return units;
 }
 
+static json_t *stages_json(const ees_model_info *m) {
+    json_t *stages = json_array();
+    for (unsigned s = 0; s < m->n_stages; s++) {
+        const ees_stage_info *i = &m->stages[s];
+        json_array_append_new(stages,
+                              json_pack("{s:i, s:[ii], s:i, s:i, s:i, s:i, s:[ii]}", "blocks", (int)i->n_blocks, "grid",
+                                        (int)i->grid_width, (int)i->grid_height, "tokens", (int)i->n_tokens, "width",
+                                        (int)i->n_channels, "heads", (int)i->n_heads, "mlp_width", (int)i->mlp_width,
+                                        "window", (int)i->window_width, (int)i->window_height));
+    }
+    return stages;
+}
+
 static json_t *model_json(const ees_model *model, const ees_model_info *m, const ees_policy_options *policy) {
     json_t *exits = json_array(), *thresholds = json_array();
     for (unsigned e = 0; e < m->n_exits; e++)
@@ -64,7 +88,7 @@ static json_t *model_json(const ees_model *model, const ees_model_info *m, const
     for (unsigned i = 0; i < policy->n_thresholds; i++)
         json_array_append_new(thresholds, json_real((double)policy->thresholds[i]));
     return json_pack("{s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I, s:I, s:I, s:I, "
-                     "s:{s:s, s:o, s:i}, s:o, s:o}",
+                     "s:{s:s, s:o, s:i}, s:o, s:o, s:o}",
                      "name", m->name, "family", m->family, "kernels", m->kernels, "input_px", (int)m->image_width_px,
                      (int)m->image_height_px, "patch_px", (int)m->patch_px, "tokens", (int)m->n_tokens, "width",
                      (int)m->n_channels, "heads", (int)m->n_heads, "mlp_width", (int)m->mlp_width, "blocks",
@@ -72,7 +96,7 @@ static json_t *model_json(const ees_model *model, const ees_model_info *m, const
                      (json_int_t)m->n_params, "weights_bytes", (json_int_t)m->weights_bytes, "state_bytes",
                      (json_int_t)m->state_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes, "policy", "name",
                      policy->name ? policy->name : "none", "thresholds", thresholds, "patience", (int)policy->patience,
-                     "exits", exits, "units", units_json(model, m));
+                     "exits", exits, "stages", stages_json(m), "units", units_json(model, m));
 }
 
 /* ---- Weights -------------------------------------------------------------------------------------------- */

@@ -132,7 +132,8 @@ static void put_workers(FILE *f, const ees_stats *s) {
 }
 
 static void put_audit(FILE *f, const ees_audit_stats *a) {
-    head(f, "audit_frames_total", "counter", "Early and repeated answers run on to full depth, by whether the class stayed.");
+    head(f, "audit_frames_total", "counter",
+         "Early and repeated answers run on to full depth, by whether the class stayed.");
     fprintf(f,
             "eestream_audit_frames_total{agreed=\"true\"} %llu\neestream_audit_frames_total{agreed=\"false\"} %llu\n",
             (unsigned long long)a->n_agreed, (unsigned long long)(a->n_done - a->n_agreed));

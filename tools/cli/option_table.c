@@ -14,7 +14,7 @@ const struct option_row option_table[] = {
     {.name = "model", .verbs = VERB_RUN | VERB_BENCH | VERB_PLAN | LOG_VERBS, .kind = OPTION_TEXT, .target = AT(model_dir),
      .value = "DIR", .help = "folder with config.json and model.safetensors; without it the embedded model"},
     {.name = "arch", .verbs = VERB_BENCH | VERB_PLAN | VERB_INSPECT, .kind = OPTION_TEXT, .target = AT(arch),
-     .value = "NAME", .help = "random weights: vit-ti16, vit-s16, vit-b16, NAME-plain without exits"},
+     .value = "NAME", .help = "random weights: vit-ti16, vit-s16, vit-b16, swin-t, NAME-plain without exits"},
     {.name = "kernels", .verbs = MODEL_VERBS, .kind = OPTION_TEXT, .target = AT(kernels), .value = "LEVEL",
      .help = "avx512, avx2, neon, blas or scalar (default: the best here)"},
     {.name = "decode", .verbs = VERB_RUN | VERB_BENCH | VERB_PLAN | LOG_VERBS, .kind = OPTION_CHOICE, .target = AT(decode),

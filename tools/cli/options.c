@@ -310,8 +310,8 @@ int options_policy(const struct options *o, ees_policy_options *out, ees_error *
                                 .lag = o->lag,
                                 .n_thresholds = o->thresholds.n,
                                 .n_weights = o->exit_weights.n};
-    if (o->full_depth && (o->policy || o->thresholds.n || o->degraded.n || o->patience || o->lag ||
-                          o->exit_weights.n || o->replay_path))
+    if (o->full_depth &&
+        (o->policy || o->thresholds.n || o->degraded.n || o->patience || o->lag || o->exit_weights.n || o->replay_path))
         return CLI_FAIL(err, EES_EINVAL,
                         "--full-depth takes no early exit: drop --policy, --threshold, --degrade-thresholds, "
                         "--patience, --lag, --exit-weights and --replay-exits");

@@ -76,6 +76,7 @@ static int open_engine(struct recording *r, const ees_profile *profile, ees_erro
     ees_engine_options_default(&e);
     e.n_workers = r->o->n_workers;
     e.pin = !r->o->no_pin;
+    e.plan = r->o->plan;
     e.profile = profile;
     e.policy.name = "none";
     e.all_logits = true;

@@ -165,7 +165,8 @@ static int read_counts(struct replay *r, const char *path, const char *wanted, c
 
 /* ---- JSONL --------------------------------------------------------------------------------------------- */
 
-/* The "exit" field of each line. Frames without an answer have none to replay, and those that were skipped took no exit. */
+/* The "exit" field of each line. Frames without an answer have none to replay, and those that were skipped took no
+ * exit. */
 static int read_line(struct replay *r, const char *path, size_t line, const char *text, size_t n, unsigned n_exits,
                      ees_error *err) {
     json_error_t where;

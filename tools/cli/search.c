@@ -281,13 +281,13 @@ static int find_levels(const struct seen *s, const size_t *frames, size_t n, flo
 static int search_counts(struct seen *s, const size_t *frames, size_t n, struct path *path, ees_error *err) {
     float levels[N_LEVELS + 1];
     unsigned given = s->policy.patience, n_levels = 1;
-    unsigned first = given ? given : 1, last = given ? given : s->info.takes_patience ? s->n_exits + 1 : 1;
+    unsigned first = given ? given : 1, last = given ? given : s->info.patience ? s->n_exits + 1 : 1;
     if (s->info.rule != EES_THRESHOLD_NONE)
         CLI_TRY(find_levels(s, frames, n, levels, &n_levels, err));
     for (unsigned patience = first; patience <= last; patience++)
         for (unsigned i = 0; i < n_levels; i++) {
             ees_policy_options policy = s->policy;
-            policy.patience = s->info.takes_patience ? patience : 0;
+            policy.patience = s->info.patience ? patience : 0;
             policy.n_thresholds = s->info.rule != EES_THRESHOLD_NONE;
             policy.thresholds[0] = levels[i];
             CLI_TRY(add_point(s, &policy, frames, n, path, err));

@@ -34,7 +34,7 @@ struct summary {
     uint64_t n_warned, n_nonfinite, n_unknown_truth, block_sum;
     struct exit_count exits[EES_MAX_EXITS + 1]; /* frames that were computed */
     struct exit_count repeated;                 /* frames that were skipped */
-    struct source_count *sources; /* NULL: not counted apart */
+    struct source_count *sources;               /* NULL: not counted apart */
     size_t n_sources;
     bool unordered;
     const ees_certificate *certificate; /* whose thresholds are used; NULL: others are */
