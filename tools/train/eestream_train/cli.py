@@ -5,6 +5,7 @@
     eestream-train export RUN FOLDER --data DIR              to a folder the engine reads
     eestream-train study STUDY.toml --data DIR --out DIR     heads, exits, strategies on one budget
     eestream-train plot RUN_OR_FOLDER... --out FILE.svg
+    eestream-train frames calibration --data DIR --out DIR   a set as JPEGs in class folders
 """
 
 from __future__ import annotations
@@ -77,6 +78,10 @@ def plot(args) -> None:
         plots.work(args.sources, args.out)
 
 
+def frames(args) -> None:
+    sets.write_jpegs(sets.load(args.data, args.set, 256, args.cache), args.out)
+
+
 def _parser() -> argparse.ArgumentParser:
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument("--data", type=Path, required=True, help="directory of pictures: atlases, "
@@ -115,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     one = verb(plot, "plot")
     one.add_argument("sources", type=Path, nargs="+", help="a run, or exported folders")
     one.add_argument("--out", type=Path, required=True, help="picture (.svg)")
+    one = verb(frames, "frames", data)
+    one.add_argument("set", choices=sets.SETS)
+    one.add_argument("--out", type=Path, required=True, help="directory of class folders")
     return p
 
 

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="needs torch (extra: torch)")
 from safetensors.torch import load_file  # noqa: E402
 
 from conftest import FIXTURES  # noqa: E402
-from eestream_train import engine, heads, model_folder, names  # noqa: E402
+from eestream_train import engine, heads, model_folder  # noqa: E402
 from eestream_train.backbones import build  # noqa: E402
 from eestream_train.network import Network, Shape  # noqa: E402
 from eestream_train.vit import resample_positions  # noqa: E402
@@ -27,7 +27,7 @@ def command():
 
 @pytest.mark.parametrize("name", ("hf_vit", "hf_deit_distilled", "hf_dinov2", "timm_vit",
                                   "timm_deit_distilled", "torchvision_vit", "lgvit_vit_8exits",
-                                  "lgvit_deit_8exits"))
+                                  "lgvit_deit_8exits", "lgvit_swin_8exits", "timm_swin"))
 def test_fixture(name):
     folder = FIXTURES / name
     if not folder.exists():
@@ -93,37 +93,12 @@ def test_swin_in_the_engine(tmp_path):
         for block in network.blk:
             block.attn.rel_bias.normal_()
     model_folder.write(tmp_path, network, ("a", "b", "c", "d"), 0.8)
-    try:
-        report = model_folder.check(tmp_path, network, _pictures(64))
-    except ValueError as error:
-        if "'model_type' is \"swin\"" in str(error):
-            pytest.skip("this eestream has no Swin")
-        raise
+    report = model_folder.check(tmp_path, network, _pictures(64))
     assert "exit.3.logits" in report
     again = model_folder.read(tmp_path)
     own, read = network.state_dict(), again.state_dict()
     assert again.shape == SWIN
     assert all(torch.equal(own[k], read[k]) for k in own if "tracked" not in k)
-
-
-def test_swin_fixture():
-    """The backbone of LGViT's Swin: its names, and its numbers after every block."""
-    folder = FIXTURES / "lgvit_swin_8exits"
-    if not folder.exists():
-        pytest.skip(f"no numeric fixture in {folder}; set EESTREAM_FIXTURES")
-    network = build(Shape(10, "swin", image_size=64, patch_size=2, hidden_size=12, n_layers=24,
-                          n_heads=1, mlp_size=48, norm_eps=1e-5, depths=(2, 2, 18, 2), window=4))
-    file = load_file(folder / "model.safetensors")
-    expected = load_file(folder / "expected.safetensors")
-    network.load_state_dict({
-        name: torch.cat([file[part] for part in names.to_hf({name: torch.zeros(3)}, network.shape)])
-        for name in network.state_dict()})
-    with torch.no_grad():
-        out = network.eval()(load_file(folder / "inputs.safetensors")["pixel_values"])
-    for i, x in enumerate(out.hidden):
-        known = expected[f"hidden.{i}"]
-        assert (x[:len(known)] - known).abs().max() < 1e-4 * known.abs().max(), i
-    assert torch.allclose(out.logits, expected["logits"], atol=1e-4)
 
 
 def test_check_notices_a_wrong_weight(tmp_path):

@@ -45,6 +45,15 @@ def test_cache_is_read_instead_of_the_pictures(atlases, tmp_path):
     assert (again.images == first.images).all() and again.class_names == ("ant", "bee")
 
 
+def test_jpegs_in_class_folders(atlases, tmp_path):
+    dev = sets.load(atlases, "dev", 0)
+    sets.write_jpegs(dev, tmp_path / "frames")
+    paths = sorted((tmp_path / "frames/bee").iterdir())
+    assert len(paths) == 25 and len(list((tmp_path / "frames/ant").iterdir())) == 25
+    difference = np.asarray(Image.open(paths[3])).astype(int) - dev.images[28]
+    assert np.abs(difference).max() <= 3
+
+
 def test_atlas_of_another_width_is_refused(atlases):
     Image.new("RGB", (32, 32)).save(atlases / "dev/ant.webp")
     with pytest.raises(ValueError, match="32x32 pixels, expected 25 tiles"):
