@@ -44,7 +44,7 @@ int ees__stage_tensor(struct ees__loader *loader, const char *prefix, const char
 int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,
                      struct ees__linear *out, ees_error *err) {
     EES_TRY(ees__linear_open(loader->kernels, w, bias, n, k, out, err));
-    loader->n_packed_bytes += ees__linear_bytes(loader->kernels, n, k);
+    loader->n_packed_bytes += ees__linear_bytes(out);
     return 0;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* exp, gelu and silu on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c, check_attention.c. */
+/* exp, gelu and silu on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c,
+ * check_attention.c. */
 #ifndef EES_STAGES_KERNELS_SIMD_MATH_H
 #define EES_STAGES_KERNELS_SIMD_MATH_H
 
