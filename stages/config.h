@@ -4,6 +4,7 @@
 #define EES_STAGES_CONFIG_H
 
 #include "eestream/model.h"
+#include "eestream/plan.h"
 #include "stages/ingest/ingest.h"
 #include "stages/json.h"
 #include "stages/op.h"
@@ -44,6 +45,13 @@ struct ees__preproc_rule {
         .mean = EES_IMAGENET_MEAN, .std = EES_IMAGENET_STD, .ignores_squash = true                                     \
     }
 
+/* How a folder is to be run, "quantisation" of config.json. */
+struct ees__quantisation {
+    enum ees__precision precision;
+    unsigned n_wider;
+    char wider[EES_MAX_UNITS][40]; /* units that stay in float32 */
+};
+
 struct ees__config {
     const struct ees__family *family;
     struct ees__dims dims;
@@ -53,6 +61,7 @@ struct ees__config {
     char **labels;             /* n_classes names; NULL: the file has none */
     struct ees__preproc_rule preproc_rule;
     struct ees__preproc preproc;
+    struct ees__quantisation quantisation;
 };
 
 void ees__config_fini(struct ees__config *config); /* accepts a zeroed one */
@@ -101,6 +110,9 @@ int ees__config_read_early_exits(const struct ees__json *json, struct ees__confi
 /* Append an exit. `key` and `value` are what messages show. */
 int ees__config_add_exit(const struct ees__json *json, const char *key, const json_t *value, size_t after_block,
                          const char *head, struct ees__config *config, ees_error *err);
+
+/* The "quantisation" object, if there is one. */
+int ees__config_read_quantisation(const struct ees__json *json, struct ees__config *config, ees_error *err);
 
 /* "architectures", when present, must hold the family's. */
 int ees__config_check_architecture(const struct ees__source *source, ees_error *err);

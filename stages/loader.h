@@ -10,6 +10,7 @@ struct ees__loader {
     struct ees__weights *weights;
     const struct ees__kernels *kernels;
     const struct ees__dims *dims;
+    enum ees__precision precision; /* of large products of the unit at hand */
     struct ees__buffer staging; /* the matrix at hand: one block for all, or freed ones would fragment the heap */
     uint64_t n_params;          /* read so far, BatchNorm's running statistics left out */
     size_t n_packed_bytes;      /* kept so far by ops */
@@ -39,7 +40,7 @@ int ees__load_tensor(struct ees__loader *loader, const char *prefix, const char 
 int ees__stage_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
                       const struct ees__tensor_shape *shape, float **out, ees_error *err);
 
-/* y = x W^T (+ b). `shape` is the weight's in files: (n, k), or any whose product after the first axis is k. */
+/* y = x W^T (+ b) in the unit's precision. `shape` is the weight's in files: (n, k), or any whose product after the first axis is k. */
 int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
                      const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err);
 
@@ -49,12 +50,12 @@ int ees__load_scaled_linear(struct ees__loader *loader, const char *prefix, cons
                             const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out,
                             ees_error *err);
 
-/* The classifier of `prefix`: "head.cls" on rows of n_inputs; of a distilled model the mean of it and "head.dist",
+/* The classifier of `prefix`, in float32: "head.cls" on rows of n_inputs; of a distilled model the mean of it and "head.dist",
  * which is one matrix on rows [class ; distillation] twice as long. */
 int ees__load_classifier(struct ees__loader *loader, const char *prefix, size_t n_inputs, struct ees__linear *out,
                          ees_error *err);
 
-/* Pack a matrix that is in memory already. */
+/* Pack a matrix that is in memory already, in float32: for products of a row or two, which weigh little in time. */
 int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,
                      struct ees__linear *out, ees_error *err);
 

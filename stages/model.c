@@ -26,6 +26,9 @@ int ees__model_check_options(const ees_model_options *given, ees_model_options *
         out->max_pixels = default_pixels;
     if (out->decode != EES_DECODE_EXACT && out->decode != EES_DECODE_FAST)
         return EES_FAIL(err, EES_EINVAL, "decode mode %d is unknown", (int)out->decode);
+    enum ees__precision precision;
+    if (out->precision && ees__precision_find(out->precision, &precision) < 0)
+        return EES_FAIL(err, EES_EINVAL, "precision \"%s\": unknown (fp32, bf16, int8)", out->precision);
     unsigned h = out->image_height_px, w = out->image_width_px;
     if ((h == 0) != (w == 0) || h > EES__MAX_IMAGE || w > EES__MAX_IMAGE)
         return EES_FAIL(err, EES_EINVAL, "an input of %u x %u pixels is asked for, expected sides up to %d, or 0 x 0",
@@ -44,6 +47,7 @@ static void fill_info(struct ees_model *model, const struct ees__config *config)
         .name = model->name,
         .family = config->family->name,
         .kernels = model->kernels->name,
+        .precision = ees__precision_name(model->quantisation.precision),
         .image_height_px = (unsigned)d->image_h,
         .image_width_px = (unsigned)d->image_w,
         .patch_px = (unsigned)d->patch,
@@ -117,6 +121,7 @@ static int read_config(const struct ees__source *source, const struct ees__json 
     config->preproc_rule = config->family->preproc;
     EES_TRY(config->family->read_config(source, config, err));
     EES_TRY(ees__config_find_table(source, config, err));
+    EES_TRY(ees__config_read_quantisation(source->json, config, err));
     EES_TRY(ees__processor_read(preproc, &config->preproc_rule, &processor, err));
     EES_TRY(choose_input(source, &processor, options, config, err));
     return ees__preproc_fill(preproc, &processor, options->image_height_px != 0, config, err);
@@ -138,6 +143,12 @@ int ees__model_build(const char *name, const struct ees__source *source, const s
         model->kernels = kernels;
         model->options = *options;
         model->options.kernels = kernels->name;
+        model->quantisation = config.quantisation;
+        if (options->precision)
+            ees__precision_find(options->precision, &model->quantisation.precision);
+        if (!kernels->products[model->quantisation.precision])
+            model->quantisation.precision = EES__F32;
+        model->options.precision = ees__precision_name(model->quantisation.precision);
         model->preproc = config.preproc;
         fill_info(model, &config);
         weights->exits = model->exits;

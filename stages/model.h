@@ -23,6 +23,7 @@ struct ees_model {
     char name[128];
     struct ees__dims dims;
     const struct ees__kernels *kernels;
+    struct ees__quantisation quantisation;
     ees_model_options options;
     struct ees__preproc preproc;
     ees_policy_options policy; /* the model's own; name is set, defaults are not filled in */

@@ -28,8 +28,11 @@ enum ees_decode {
 };
 
 typedef struct ees_model_options {
-    /** Kernel level: NULL or "auto" the best this CPU has; "avx512", "avx2", "neon", "blas", "scalar". */
+    /** Kernel level: NULL or "auto" the best this CPU has; "avx512vnni", "avx2", "dotprod", "neon", "scalar", ... */
     const char *kernels;
+    /** Of the large products: NULL as the model's folder says, or "fp32", "bf16", "int8". int8 rounds weights by output
+     *  and activations by token as they come; a CPU without bf16 runs such models in fp32. */
+    const char *precision;
     bool allow_nonfinite; /**< false: a NaN or Inf weight refuses the model, naming tensor and index */
     enum ees_decode decode;
     uint64_t max_pixels; /**< 0: default 40 Mpx. A larger frame is damaged (decompression bombs) */
@@ -48,6 +51,7 @@ typedef struct ees_model_info {
     const char *name;    /**< folder name, architecture name of a random model, or "embedded" */
     const char *family;  /**< naming and preprocessing family: "hf-vit", "lgvit-vit", ... */
     const char *kernels; /**< level in use */
+    const char *precision; /**< of units that are not kept wider: "fp32", "bf16", "int8" */
     unsigned image_height_px, image_width_px, patch_px;
     unsigned n_tokens, n_channels, n_heads, mlp_width, n_blocks, n_classes;
     double norm_eps;
@@ -67,6 +71,7 @@ typedef struct ees_unit_info {
     int exit_idx;          /**< exit decided after it, -1 none; n_exits: the final classifier */
     double flops;          /**< floating-point operations a frame (2 per multiply-accumulate); 0 for ingest */
     size_t weights_bytes;  /**< packed weights it reads */
+    const char *precision; /**< of its large products: "fp32", "bf16", "int8" */
 } ees_unit_info;
 
 EES_API void ees_model_options_default(ees_model_options *options);

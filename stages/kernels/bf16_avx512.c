@@ -19,6 +19,7 @@ typedef uint16_t vn __attribute__((vector_size(VL * sizeof(uint16_t))));
 typedef __m512bh vector_w, vector_x;
 
 #define GROUP       2
+#define STEP        GROUP
 #define LANES(X)    X(0)
 #define PLACE(j, e) ((j)*GROUP + (e))
 
@@ -33,5 +34,6 @@ INLINE vector_x load_x(const uint16_t *p) {
 #define dot(sum, w, x, lane) ((vf)_mm512_dpbf16_ps((__m512)(sum), x, w))
 
 #include "stages/kernels/simd_bf16.h"
+#include "stages/kernels/simd_dot.h"
 
 NARROW_PRODUCT(ees__bf16_avx512);

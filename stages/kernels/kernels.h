@@ -26,6 +26,11 @@
  * bf16: x and W are rounded to nearest even, products are summed in float32. */
 enum ees__precision { EES__F32, EES__BF16, EES__S8, EES__N_PRECISIONS };
 
+/* "fp32", "bf16", "int8". */
+const char *ees__precision_name(enum ees__precision precision);
+/* @return 0, or -1: no precision has that name */
+int ees__precision_find(const char *name, enum ees__precision *out);
+
 struct ees__product;
 
 /* y = x W^T + bias, W packed for one level. Filled by ees__linear_open(). */

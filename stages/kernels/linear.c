@@ -7,6 +7,19 @@
 #include "common/mem.h"
 #include "stages/kernels/levels.h"
 
+static const char *const precision_names[EES__N_PRECISIONS] = {"fp32", "bf16", "int8"};
+
+const char *ees__precision_name(enum ees__precision precision) { return precision_names[precision]; }
+
+int ees__precision_find(const char *name, enum ees__precision *out) {
+    for (int i = 0; i < EES__N_PRECISIONS; i++)
+        if (strcmp(precision_names[i], name) == 0) {
+            *out = (enum ees__precision)i;
+            return 0;
+        }
+    return -1;
+}
+
 void ees__linear_run(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
                      const struct ees__post *post, float *scratch) {
     l->product->run(l, x, ldx, m, y, ldy, post, scratch);

@@ -21,6 +21,7 @@ typedef __m512i vector_w, vector_x;
 
 #define X_SHIFT     0
 #define GROUP       2
+#define STEP        GROUP
 #define LANES(X)    X(0)
 #define PLACE(j, e) ((j)*GROUP + (e))
 
@@ -35,5 +36,6 @@ INLINE vector_x load_x(const int16_t *p) {
 #define dot(sum, w, x, lane) ((sum) + (vi)_mm512_madd_epi16(x, w))
 
 #include "stages/kernels/simd_s8.h"
+#include "stages/kernels/simd_dot.h"
 
 NARROW_PRODUCT(ees__s8_avx512);

@@ -20,6 +20,7 @@ typedef __m512i vector_w, vector_x;
 
 #define X_SHIFT     0
 #define GROUP       4
+#define STEP        GROUP
 #define LANES(X)    X(0)
 #define PLACE(j, e) ((j)*GROUP + (e))
 
@@ -34,5 +35,6 @@ INLINE vector_x load_x(const uint8_t *p) {
 #define dot(sum, w, x, lane) ((vi)_mm512_dpbusd_epi32((__m512i)(sum), x, w))
 
 #include "stages/kernels/simd_s8.h"
+#include "stages/kernels/simd_dot.h"
 
 NARROW_PRODUCT(ees__s8_avx512vnni);

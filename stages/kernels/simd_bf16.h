@@ -3,15 +3,13 @@
  *
  *     vector_narrow(v)   floats to bf16, nearest even, as a vector of VL uint16_t
  *
- * and ends in NARROW_PRODUCT(name). */
+ * includes simd_dot.h or has a sum_tile() of its own, and ends in NARROW_PRODUCT(name). */
 #ifndef EES_STAGES_KERNELS_SIMD_BF16_H
 #define EES_STAGES_KERNELS_SIMD_BF16_H
 
 typedef vf accumulator;
 
 #include "stages/kernels/simd_narrow.h"
-
-INLINE accumulator accumulator_zero(void) { return (vf){0}; }
 
 INLINE vf finish(accumulator sum, const struct panel_step *step, size_t column, const struct ees__narrow_row *row) {
     return sum + load(step->bias + column);

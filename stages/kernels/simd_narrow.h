@@ -3,11 +3,10 @@
  * simd_vectors.h asks for, a level's file defines
  *
  *     narrow, narrow_x        element types of packed weights and of narrowed rows of x
- *     GROUP                   elements of k that one dot() sums up in each lane
- *     LANES(X)                X(0) X(1) ...: dot()s that one load of x serves
- *     PLACE(j, e)             where element e of a group of column j stands in a vector of weights, j < VL
- *     vector_w, vector_x, load_w(p), load_x(p)
- *     dot(sum, w, x, lane)    sum plus, in each lane, a group of w times the group `lane` of x
+ *     GROUP                   elements of k that stand together in packed weights
+ *     STEP                    elements of k to which rows and panels are padded
+ *     PLACE(j, e)             where element e of a group of column j stands among VL groups, j < VL
+ *     sum_tile()              see below; of simd_dot.h where the CPU sums groups lane by lane
  *
  * and the header of its precision the rest: accumulators, narrowing of rows, what becomes of a sum.
  *
@@ -18,8 +17,6 @@
 #ifndef EES_STAGES_KERNELS_SIMD_NARROW_H
 #define EES_STAGES_KERNELS_SIMD_NARROW_H
 
-#define COUNT_LANE(lane) +1
-enum { N_LANES = LANES(COUNT_LANE), STEP = GROUP * N_LANES };
 _Static_assert(EES__NARROW_MULTIPLE % STEP == 0, "rows are padded to whole steps");
 
 /* What a tile multiplies its rows with: one panel. */
@@ -41,52 +38,23 @@ struct narrow_rows {
     const struct ees__narrow_row *row; /* int8 only */
 };
 
-INLINE accumulator accumulator_zero(void);
 INLINE vf finish(accumulator sum, const struct panel_step *step, size_t column, const struct ees__narrow_row *row);
 static void narrow_row(const float *x, size_t k, narrow_x *out, struct ees__narrow_row *row);
 
-/* y (rows, TILE_COLUMNS) = [y +] a (rows, k) * b (k, TILE_COLUMNS) + bias. `rows` is a constant in each instance. */
+/* sum (rows, TILE_COLUMNS) = a (rows, k) * b (k, TILE_COLUMNS). */
+INLINE void sum_tile(const int rows, const struct panel_step *step, const struct narrow_rows *a,
+                     accumulator sum[TILE_ROWS][TILE_VECTORS]);
+
+/* y (rows, TILE_COLUMNS) = [y +] that sum, scaled, + bias. `rows` is a constant in each instance. */
 INLINE void multiply_tile(const int rows, const struct panel_step *step, const struct narrow_rows *a, float *y,
                           size_t ldy) {
-    const narrow *b = step->b;
-    const narrow_x *from = a->x;
-    const size_t ld = a->ld, n_steps = step->n_steps;
-    uintptr_t prefetch = step->prefetch;
     accumulator sum[TILE_ROWS][TILE_VECTORS];
     UNROLLED
     for (int i = 0; i < rows; i++) {
         __builtin_prefetch(y + i * ldy, 1);
         __builtin_prefetch(y + i * ldy + TILE_COLUMNS - 1, 1);
-        UNROLLED
-        for (int j = 0; j < TILE_VECTORS; j++)
-            sum[i][j] = accumulator_zero();
     }
-    for (size_t p = 0; p < n_steps; p++) {
-        vector_x x[TILE_ROWS];
-        UNROLLED
-        for (int i = 0; N_LANES > 1 && i < rows; i++)
-            x[i] = load_x(from + i * ld);
-#define MULTIPLY_LANE(lane)                                                                                            \
-    {                                                                                                                  \
-        vector_w panel[TILE_VECTORS];                                                                                  \
-        __builtin_prefetch((const void *)(prefetch + (lane)*PREFETCH_STEP));                                           \
-        UNROLLED                                                                                                       \
-        for (int j = 0; j < TILE_VECTORS; j++)                                                                         \
-            panel[j] = load_w(b + ((lane)*TILE_COLUMNS + j * VL) * GROUP);                                             \
-        UNROLLED                                                                                                       \
-        for (int i = 0; i < rows; i++) {                                                                               \
-            if (N_LANES == 1)                                                                                          \
-                x[i] = load_x(from + i * ld);                                                                          \
-            UNROLLED                                                                                                   \
-            for (int j = 0; j < TILE_VECTORS; j++)                                                                     \
-                sum[i][j] = dot(sum[i][j], panel[j], x[i], lane);                                                      \
-        }                                                                                                              \
-    }
-        LANES(MULTIPLY_LANE)
-        b += STEP * TILE_COLUMNS;
-        from += STEP;
-        prefetch += N_LANES * PREFETCH_STEP;
-    }
+    sum_tile(rows, step, a, sum);
     UNROLLED
     for (int i = 0; i < rows; i++) {
         UNROLLED
@@ -158,7 +126,7 @@ static void multiply_panel(struct panel_step *step, const narrow *next, const st
     for (size_t idx = 0; idx < n_tiles; idx++) {
         size_t first = tile_row(m, n_tiles, idx), rows = tile_row(m, n_tiles, idx + 1) - first;
         const struct narrow_rows part = {.x = a->x + first * a->ld, .ld = a->ld, .row = a->row + first};
-        step->prefetch = (uintptr_t)next + idx * step->n_steps * N_LANES * PREFETCH_STEP;
+        step->prefetch = (uintptr_t)next + idx * step->n_steps * (STEP / GROUP) * PREFETCH_STEP;
         if (columns == TILE_COLUMNS)
             multiply_rows(step, &part, rows, y + first * ldy, ldy);
         else

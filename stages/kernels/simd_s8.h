@@ -5,7 +5,8 @@
  *     X_SHIFT            what narrow_x holds less than u: 0, or 128 where elements are signed
  *     vector_round(v)    floats to the nearest int32, ties to even
  *
- * and ends in NARROW_PRODUCT(name). Nothing here may round in another way than narrow.h and the scalar twin do. */
+ * includes simd_dot.h or has a sum_tile() of its own, and ends in NARROW_PRODUCT(name). Nothing here may round in
+ * another way than narrow.h and the scalar twin do. */
 #ifndef EES_STAGES_KERNELS_SIMD_S8_H
 #define EES_STAGES_KERNELS_SIMD_S8_H
 
@@ -16,8 +17,6 @@ typedef narrow_x vn_unaligned __attribute__((vector_size(VL * sizeof(narrow_x)),
 typedef vi accumulator;
 
 #include "stages/kernels/simd_narrow.h"
-
-INLINE accumulator accumulator_zero(void) { return (vi){0}; }
 
 /* scale_i scale_j (sum u q - zero sum q) + bias */
 INLINE vf finish(accumulator sum, const struct panel_step *step, size_t column, const struct ees__narrow_row *row) {

@@ -36,7 +36,7 @@ struct options {
 
     bool help, quiet, verbose, strict;
     /* model */
-    const char *model_dir, *arch, *kernels;
+    const char *model_dir, *arch, *kernels, *precision;
     bool allow_nonfinite;
     int decode; /* enum ees_decode */
     unsigned max_pixels;
