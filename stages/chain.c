@@ -40,6 +40,7 @@ __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, con
     va_start(args, name);
     vsnprintf(unit->name, sizeof unit->name, name, args);
     va_end(args);
+    chain->loader.unit = info->n_units;
     chain->loader.precision = find_precision(chain->model, unit->name);
     if (op)
         EES_TRY(op->open(&chain->loader, prefix, number, &unit->self, &cost, err));
@@ -110,6 +111,8 @@ int ees__chain_open(struct ees_model *model, const struct ees__config *config, s
     if (rc == 0)
         rc = check_wider(model, err);
     ees__loader_fini(&chain.loader);
+    model->large = chain.loader.large;
+    model->n_large = chain.loader.n_large;
     model->info.n_params = chain.loader.n_params;
     model->info.weights_bytes = chain.loader.n_packed_bytes;
     return rc;

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/fail.h"
@@ -88,15 +89,27 @@ static int load_linear(struct ees__loader *loader, const char *prefix, const cha
     return rc;
 }
 
+static int note_large(struct ees__loader *loader, const char *prefix, const char *leaf, ees_error *err) {
+    struct ees__large_matrix *list = realloc(loader->large, (loader->n_large + 1) * sizeof *list);
+    if (!list)
+        return EES_FAIL(err, EES_ENOMEM, "no memory to load %s", prefix);
+    loader->large = list;
+    list += loader->n_large++;
+    *list = (struct ees__large_matrix){.unit = loader->unit};
+    snprintf(list->name, sizeof list->name, "%s.%s.weight", prefix, leaf);
+    return 0;
+}
+
 int ees__load_scaled_linear(struct ees__loader *loader, const char *prefix, const char *leaf, const char *factors,
                             const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out,
                             ees_error *err) {
+    EES_TRY(note_large(loader, prefix, leaf, err));
     return load_linear(loader, prefix, leaf, factors, shape, has_bias, loader->precision, out, err);
 }
 
 int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
                      const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err) {
-    return load_linear(loader, prefix, leaf, NULL, shape, has_bias, loader->precision, out, err);
+    return ees__load_scaled_linear(loader, prefix, leaf, NULL, shape, has_bias, out, err);
 }
 
 /* Half of a classifier into its columns of w (K, 2c), and onto the bias. */

@@ -10,10 +10,19 @@ struct ees__loader {
     struct ees__weights *weights;
     const struct ees__kernels *kernels;
     const struct ees__dims *dims;
-    enum ees__precision precision; /* of large products of the unit at hand */
+    enum ees__precision precision;   /* of large products of the unit at hand */
+    unsigned unit;                   /* its index */
+    struct ees__large_matrix *large; /* matrices of large products so far, for those who rewrite a file */
+    size_t n_large;
     struct ees__buffer staging; /* the matrix at hand: one block for all, or freed ones would fragment the heap */
     uint64_t n_params;          /* read so far, BatchNorm's running statistics left out */
     size_t n_packed_bytes;      /* kept so far by ops */
+};
+
+/* A matrix of a large product, which a precision is for. */
+struct ees__large_matrix {
+    char name[64]; /* canonical: "blk.3.attn.qkv.weight" */
+    unsigned unit;
 };
 
 /* LayerNorm. */
@@ -40,7 +49,8 @@ int ees__load_tensor(struct ees__loader *loader, const char *prefix, const char 
 int ees__stage_tensor(struct ees__loader *loader, const char *prefix, const char *leaf,
                       const struct ees__tensor_shape *shape, float **out, ees_error *err);
 
-/* y = x W^T (+ b) in the unit's precision. `shape` is the weight's in files: (n, k), or any whose product after the first axis is k. */
+/* y = x W^T (+ b) in the unit's precision. `shape` is the weight's in files: (n, k), or any whose product after the
+ * first axis is k. */
 int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
                      const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err);
 
@@ -50,8 +60,8 @@ int ees__load_scaled_linear(struct ees__loader *loader, const char *prefix, cons
                             const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out,
                             ees_error *err);
 
-/* The classifier of `prefix`, in float32: "head.cls" on rows of n_inputs; of a distilled model the mean of it and "head.dist",
- * which is one matrix on rows [class ; distillation] twice as long. */
+/* The classifier of `prefix`, in float32: "head.cls" on rows of n_inputs; of a distilled model the mean of it and
+ * "head.dist", which is one matrix on rows [class ; distillation] twice as long. */
 int ees__load_classifier(struct ees__loader *loader, const char *prefix, size_t n_inputs, struct ees__linear *out,
                          ees_error *err);
 

@@ -187,5 +187,6 @@ void ees_model_close(ees_model *model) {
     for (unsigned i = 0; model->labels && i < model->info.n_classes; i++)
         free(model->labels[i]);
     free(model->labels);
+    free(model->large);
     ees__free(model);
 }

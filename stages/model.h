@@ -8,6 +8,7 @@
 #include "stages/op.h"
 #include "stages/stage.h"
 
+struct ees__large_matrix;
 struct ees__source;
 struct ees__weights;
 
@@ -30,6 +31,8 @@ struct ees_model {
     struct ees__exit exits[EES_MAX_EXITS];
     char **labels; /* n_classes names */
     struct ees__unit units[EES_MAX_UNITS];
+    struct ees__large_matrix *large; /* (n_large,) matrices of large products, in the order of units */
+    size_t n_large;
     size_t batch_item_bytes; /* what info.scratch_bytes grows by with each further frame of a batch */
 };
 

@@ -18,6 +18,7 @@
 #include "eestream/frame.h"
 #include "eestream/model.h"
 #include "eestream/plan.h"
+#include "eestream/quantise.h"
 #include "eestream/simulate.h"
 #include "eestream/sink.h"
 #include "eestream/source.h"

@@ -12,6 +12,11 @@ struct layer {
     enum ees__precision precision;
 };
 
+/* Those the level has. */
+#define FOR_PRECISIONS(k, precision)                                                                                   \
+    for (int precision = EES__F32; precision < EES__N_PRECISIONS; precision++)                                         \
+        if ((k)->products[precision])
+
 static const float *affine_scale, *affine_shift; /* for any n of this file */
 enum { MAX_N = 3072 };
 
@@ -58,10 +63,7 @@ static void check_layer(const struct ees__kernels *k, const struct layer *c) {
         memcpy(y.data + i * ldy, before + i * c->n, c->n * sizeof(float));
         memcpy(expected.data + i * ldy, before + i * c->n, c->n * sizeof(float));
     }
-    struct layer twin = *c;
-    if (!k->products[c->precision])
-        twin.precision = EES__F32; /* what such a level falls back on */
-    run_linear(ees__kernels_get("scalar", NULL), &twin, w, bias, x, expected.data);
+    run_linear(ees__kernels_get("scalar", NULL), c, w, bias, x, expected.data);
     run_linear(k, c, w, bias, x, y.data);
     check_guards(&y, k->name);
     char what[96];
@@ -89,8 +91,8 @@ static void check_small_shapes(const struct ees__kernels *k) {
     for (size_t m = 1; m <= 29; m++)
         for (size_t n = 0; n < N_OF(columns); n++)
             for (size_t d = 0; d < N_OF(depths); d++)
-                for (int precision = EES__F32; precision < EES__N_PRECISIONS; precision++)
-                    check_layer(k, &(struct layer){m, columns[n], depths[d], m % 4, m % 3, (m + n + d) % 4, precision});
+                FOR_PRECISIONS(k, precision)
+    check_layer(k, &(struct layer){m, columns[n], depths[d], m % 4, m % 3, (m + n + d) % 4, precision});
 }
 
 static void shapes_around_the_tile(void **state) { for_each_simd_level(check_small_shapes); }
@@ -101,8 +103,8 @@ static void check_depths(const struct ees__kernels *k) {
     for (size_t d = 0; d < N_OF(depths); d++)
         for (int op = EES__POST_NONE; op <= EES__POST_ADD; op++)
             for (size_t m = 1; m <= 13; m += 12)
-                for (int precision = EES__F32; precision < EES__N_PRECISIONS; precision++)
-                    check_layer(k, &(struct layer){m, 37, depths[d], 1, 3, op, precision});
+                FOR_PRECISIONS(k, precision)
+    check_layer(k, &(struct layer){m, 37, depths[d], 1, 3, op, precision});
 }
 
 static void depths_around_the_blocks(void **state) { for_each_simd_level(check_depths); }
@@ -113,8 +115,8 @@ static void check_real_shapes(const struct ees__kernels *k) {
                                        {65, 1536, 384}, {65, 384, 1536}, {13, 768, 3072}, {13, 3072, 768},
                                        {1, 100, 768},   {1, 1000, 384},  {520, 64, 48}};
     for (size_t i = 0; i < N_OF(shapes); i++)
-        for (int precision = EES__F32; precision < EES__N_PRECISIONS; precision++)
-            check_layer(k, &(struct layer){shapes[i][0], shapes[i][1], shapes[i][2], 0, 0, i % 4, precision});
+        FOR_PRECISIONS(k, precision)
+    check_layer(k, &(struct layer){shapes[i][0], shapes[i][1], shapes[i][2], 0, 0, i % 4, precision});
 }
 
 static void real_shapes(void **state) { for_each_simd_level(check_real_shapes); }
@@ -144,7 +146,7 @@ static void check_row_independence(const struct ees__kernels *k) {
     if (!rows_are_independent(k))
         return;
     for (int op = EES__POST_NONE; op <= EES__POST_ADD; op++) {
-        for (int precision = EES__F32; precision < EES__N_PRECISIONS; precision++) {
+        FOR_PRECISIONS(k, precision) {
             check_rows(k, 192, 192, op, precision);
             check_rows(k, 133, 800, op, precision);
         }
@@ -167,7 +169,7 @@ static void check_special_values(const struct ees__kernels *k) {
     x[0 * K + 7] = NAN;
     x[1 * K + 18] = -INFINITY;
     for (int op = EES__POST_NONE; op <= EES__POST_GELU; op++) {
-        for (int precision = EES__F32; precision < EES__N_PRECISIONS; precision++) {
+        FOR_PRECISIONS(k, precision) {
             run_linear(k, &(struct layer){M, N, K, 0, 0, op, precision}, w, NULL, x, y);
             for (size_t j = 0; j < N; j++) {
                 assert_true(isnan(y[j]));

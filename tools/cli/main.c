@@ -21,6 +21,8 @@ static const struct verb verbs[] = {
     {VERB_PLAN, "plan", "[options]", "which cores run which blocks, and the speed to expect", verb_plan},
     {VERB_INSPECT, "inspect", "[DIR] [options]", "what a model is: blocks, exits, cost, memory", verb_inspect},
     {VERB_VERIFY, "verify", "DIR [options]", "compare a model with its reference's numbers", verb_verify},
+    {VERB_QUANTISE, "quantise", "IN_DIR OUT_DIR --inputs FRAMES [options]", "write a model in int8, bf16 or fp16",
+     verb_quantise},
     {VERB_DEMO, "demo", "[options]", "the embedded model on the embedded clip", verb_demo},
     {VERB_DOCTOR, "doctor", "", "what this machine and build have, and what is missing", verb_doctor},
 };

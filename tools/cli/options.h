@@ -19,6 +19,7 @@ enum verb_id {
     VERB_DEMO = 1 << 5,
     VERB_DOCTOR = 1 << 6,
     VERB_HELP = 1 << 7,
+    VERB_QUANTISE = 1 << 8,
 };
 
 enum report_format { REPORT_TEXT, REPORT_JSON };
@@ -86,6 +87,8 @@ struct options {
     /* plan */
     bool simulate, compare, no_help;
     double rate_hz, jitter;
+    /* quantise */
+    const char *calibration, *keep_wider;
     /* verify */
     const char *expect_inputs, *expect_outputs, *expect_policies;
 };
