@@ -48,6 +48,7 @@ struct ees__preproc_rule {
 /* How a folder is to be run, "quantisation" of config.json. */
 struct ees__quantisation {
     enum ees__precision precision;
+    const char *name; /* of it: "fp32", "bf16", "int8", or "fp16", which is stored so and runs in float32 */
     unsigned n_wider;
     char wider[EES_MAX_UNITS][40]; /* units that stay in float32 */
 };

@@ -47,7 +47,7 @@ static void fill_info(struct ees_model *model, const struct ees__config *config)
         .name = model->name,
         .family = config->family->name,
         .kernels = model->kernels->name,
-        .precision = ees__precision_name(model->quantisation.precision),
+        .precision = model->quantisation.name,
         .image_height_px = (unsigned)d->image_h,
         .image_width_px = (unsigned)d->image_w,
         .patch_px = (unsigned)d->patch,
@@ -127,6 +127,18 @@ static int read_config(const struct ees__source *source, const struct ees__json 
     return ees__preproc_fill(preproc, &processor, options->image_height_px != 0, config, err);
 }
 
+/* What the caller asks for, else the config's, as far as the kernels have it. */
+static void choose_precision(const struct ees__kernels *kernels, const char *asked, struct ees__quantisation *q) {
+    enum ees__precision precision = q->precision;
+    if (asked)
+        ees__precision_find(asked, &precision); /* checked before */
+    if (!kernels->products[precision])
+        precision = EES__F32;
+    if (precision != q->precision || asked)
+        q->name = ees__precision_name(precision);
+    q->precision = precision;
+}
+
 int ees__model_build(const char *name, const struct ees__source *source, const struct ees__json *preproc,
                      struct ees__weights *weights, const ees_model_options *options, ees_model **out, ees_error *err) {
     struct ees__config config = {.family = source->family};
@@ -143,12 +155,9 @@ int ees__model_build(const char *name, const struct ees__source *source, const s
         model->kernels = kernels;
         model->options = *options;
         model->options.kernels = kernels->name;
+        choose_precision(kernels, options->precision, &config.quantisation);
         model->quantisation = config.quantisation;
-        if (options->precision)
-            ees__precision_find(options->precision, &model->quantisation.precision);
-        if (!kernels->products[model->quantisation.precision])
-            model->quantisation.precision = EES__F32;
-        model->options.precision = ees__precision_name(model->quantisation.precision);
+        model->options.precision = config.quantisation.name;
         model->preproc = config.preproc;
         fill_info(model, &config);
         weights->exits = model->exits;

@@ -51,7 +51,7 @@ typedef struct ees_model_info {
     const char *name;    /**< folder name, architecture name of a random model, or "embedded" */
     const char *family;  /**< naming and preprocessing family: "hf-vit", "lgvit-vit", ... */
     const char *kernels; /**< level in use */
-    const char *precision; /**< of units that are not kept wider: "fp32", "bf16", "int8" */
+    const char *precision; /**< of units that are not kept wider: "fp32", "fp16" (stored so, runs in fp32), "bf16", "int8" */
     unsigned image_height_px, image_width_px, patch_px;
     unsigned n_tokens, n_channels, n_heads, mlp_width, n_blocks, n_classes;
     double norm_eps;
