@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+/* The writer behind eestream/tensors.h. */
 #define _GNU_SOURCE
-#include "io/safetensors_writer.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -13,32 +13,33 @@
 
 #include "common/fail.h"
 #include "common/mem.h"
+#include "eestream/tensors.h"
 #include "io/widen.h"
 
-struct ees__tensor_writer {
+struct ees_tensor_writer {
     char *path, *part; /* where it goes, and where it is written */
     FILE *file;
     json_t *header; /* NULL: written */
     size_t data_bytes;
 };
 
-int ees__tensor_writer_open(const char *path, struct ees__tensor_writer **out, ees_error *err) {
-    struct ees__tensor_writer *w = calloc(1, sizeof *w);
+int ees_tensor_writer_open(const char *path, ees_tensor_writer **out, ees_error *err) {
+    ees_tensor_writer *w = calloc(1, sizeof *w);
     if (!w || !(w->path = strdup(path)) || asprintf(&w->part, "%s.part", path) < 0 || !(w->header = json_object())) {
-        ees__tensor_writer_close(w);
+        ees_tensor_writer_close(w);
         return EES_FAIL(err, EES_ENOMEM, "no memory to write %s", path);
     }
     w->file = fopen(w->part, "wbe");
     if (!w->file) {
         EES_FAIL_OS(err, EES_EOUTPUT, errno, "%s cannot be written", w->part);
-        ees__tensor_writer_close(w);
+        ees_tensor_writer_close(w);
         return EES_EOUTPUT;
     }
     *out = w;
     return 0;
 }
 
-int ees__tensor_writer_add(struct ees__tensor_writer *w, const ees_tensor_info *info, ees_error *err) {
+int ees_tensor_writer_add(ees_tensor_writer *w, const ees_tensor_info *info, ees_error *err) {
     size_t n = 1;
     json_t *shape = json_array();
     for (unsigned i = 0; i < info->rank; i++) {
@@ -54,14 +55,14 @@ int ees__tensor_writer_add(struct ees__tensor_writer *w, const ees_tensor_info *
     return 0;
 }
 
-static int put_bytes(struct ees__tensor_writer *w, const void *bytes, size_t n, ees_error *err) {
+static int put_bytes(ees_tensor_writer *w, const void *bytes, size_t n, ees_error *err) {
     if (fwrite(bytes, 1, n, w->file) != n)
         return EES_FAIL_OS(err, EES_EOUTPUT, errno, "%s cannot be written", w->part);
     return 0;
 }
 
 /* Length, JSON, and spaces so that the data starts at a multiple of 8, as the format asks for. */
-static int put_header(struct ees__tensor_writer *w, ees_error *err) {
+static int put_header(ees_tensor_writer *w, ees_error *err) {
     char *text = json_dumps(w->header, JSON_COMPACT);
     if (!text)
         return EES_FAIL(err, EES_ENOMEM, "%s: no memory for the header", w->path);
@@ -103,7 +104,7 @@ static uint16_t bfloat_from_float(float x) {
 
 enum { CHUNK = 4096 };
 
-static int put_chunk(struct ees__tensor_writer *w, enum ees_dtype dtype, const float *values, size_t n,
+static int put_chunk(ees_tensor_writer *w, enum ees_dtype dtype, const float *values, size_t n,
                      ees_error *err) {
     union {
         uint16_t halves[CHUNK];
@@ -118,7 +119,7 @@ static int put_chunk(struct ees__tensor_writer *w, enum ees_dtype dtype, const f
     return put_bytes(w, &out, n * ees__dtype_bytes(dtype), err);
 }
 
-int ees__tensor_writer_put(struct ees__tensor_writer *w, enum ees_dtype dtype, const float *values, size_t n,
+int ees_tensor_writer_put(ees_tensor_writer *w, enum ees_dtype dtype, const float *values, size_t n,
                            ees_error *err) {
     if (w->header)
         EES_TRY(put_header(w, err));
@@ -129,7 +130,7 @@ int ees__tensor_writer_put(struct ees__tensor_writer *w, enum ees_dtype dtype, c
     return 0;
 }
 
-int ees__tensor_writer_finish(struct ees__tensor_writer *w, size_t *n_bytes, ees_error *err) {
+int ees_tensor_writer_finish(ees_tensor_writer *w, size_t *n_bytes, ees_error *err) {
     if (w->header)
         EES_TRY(put_header(w, err));
     *n_bytes = (size_t)ftell(w->file);
@@ -143,7 +144,7 @@ int ees__tensor_writer_finish(struct ees__tensor_writer *w, size_t *n_bytes, ees
     return 0;
 }
 
-void ees__tensor_writer_close(struct ees__tensor_writer *w) {
+void ees_tensor_writer_close(ees_tensor_writer *w) {
     if (!w)
         return;
     if (w->file)

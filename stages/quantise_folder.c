@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "common/fail.h"
-#include "io/safetensors_writer.h"
+#include "eestream/tensors.h"
 #include "stages/family.h"
 #include "stages/quantise.h"
 
@@ -80,22 +80,22 @@ static enum ees_dtype kept_dtype(enum ees_dtype dtype) {
     return dtype == EES_DTYPE_F16 || dtype == EES_DTYPE_BF16 ? dtype : EES_DTYPE_F32;
 }
 
-static int announce(const struct ees__rewriter *r, struct ees__tensor_writer *w, size_t i, ees_error *err) {
+static int announce(const struct ees__rewriter *r, ees_tensor_writer *w, size_t i, ees_error *err) {
     ees_tensor_info info = *ees_tensors_at(r->tensors, i);
     char name[EES__MAX_TENSOR_NAME + 8];
     info.dtype = r->plan[i].narrow ? r->dtype : kept_dtype(info.dtype);
-    EES_TRY(ees__tensor_writer_add(w, &info, err));
+    EES_TRY(ees_tensor_writer_add(w, &info, err));
     if (info.dtype != EES_DTYPE_I8)
         return 0;
     snprintf(name, sizeof name, "%s_scale", info.name);
     info.name = name;
     info.rank = 1;
     info.dtype = EES_DTYPE_F32;
-    return ees__tensor_writer_add(w, &info, err);
+    return ees_tensor_writer_add(w, &info, err);
 }
 
 /* Rows to q, in place, then their scales; a row of zeros gets the scale 1. */
-static int put_int8(struct ees__tensor_writer *w, const ees_tensor_info *info, float *values, ees_error *err) {
+static int put_int8(ees_tensor_writer *w, const ees_tensor_info *info, float *values, ees_error *err) {
     size_t n = info->shape[0], k = info->n_elements / n;
     int8_t *q = ees__calloc_aligned(k, 1);
     float *scale = ees__calloc_aligned(n, sizeof *scale);
@@ -107,9 +107,9 @@ static int put_int8(struct ees__tensor_writer *w, const ees_tensor_info *info, f
             values[i * k + j] = q[j];
     }
     if (rc == 0)
-        rc = ees__tensor_writer_put(w, EES_DTYPE_I8, values, info->n_elements, err);
+        rc = ees_tensor_writer_put(w, EES_DTYPE_I8, values, info->n_elements, err);
     if (rc == 0)
-        rc = ees__tensor_writer_put(w, EES_DTYPE_F32, scale, n, err);
+        rc = ees_tensor_writer_put(w, EES_DTYPE_F32, scale, n, err);
     ees__free(q);
     ees__free(scale);
     return rc;
@@ -124,7 +124,7 @@ static int check_range(const struct ees__rewriter *r, const ees_tensor_info *inf
     return 0;
 }
 
-static int rewrite(const struct ees__rewriter *r, struct ees__tensor_writer *w, size_t i, struct ees__buffer *buffer,
+static int rewrite(const struct ees__rewriter *r, ees_tensor_writer *w, size_t i, struct ees__buffer *buffer,
                    ees_error *err) {
     const ees_tensor_info *info = ees_tensors_at(r->tensors, i);
     const struct ees__rewrite *plan = &r->plan[i];
@@ -139,17 +139,17 @@ static int rewrite(const struct ees__rewriter *r, struct ees__tensor_writer *w, 
         return put_int8(w, info, buffer->data, err);
     if (plan->narrow)
         EES_TRY(check_range(r, info, buffer->data, err));
-    return ees__tensor_writer_put(w, plan->narrow ? r->dtype : kept_dtype(info->dtype), buffer->data, info->n_elements,
+    return ees_tensor_writer_put(w, plan->narrow ? r->dtype : kept_dtype(info->dtype), buffer->data, info->n_elements,
                                   err);
 }
 
 static int write_tensors(struct ees__rewriter *r, ees_error *err) {
     char path[MAX_PATH];
-    struct ees__tensor_writer *w = NULL;
+    ees_tensor_writer *w = NULL;
     struct ees__buffer buffer = {0};
     size_t n = ees_tensors_count(r->tensors);
     EES_TRY(join(r->out_dir, "model.safetensors", path, err));
-    EES_TRY(ees__tensor_writer_open(path, &w, err));
+    EES_TRY(ees_tensor_writer_open(path, &w, err));
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n; i++)
         if (!ees__names_unused(&r->names, ees_tensors_at(r->tensors, i)->name))
@@ -158,8 +158,8 @@ static int write_tensors(struct ees__rewriter *r, ees_error *err) {
         if (!ees__names_unused(&r->names, ees_tensors_at(r->tensors, i)->name))
             rc = rewrite(r, w, i, &buffer, err);
     if (rc == 0)
-        rc = ees__tensor_writer_finish(w, &r->bytes_after, err);
-    ees__tensor_writer_close(w);
+        rc = ees_tensor_writer_finish(w, &r->bytes_after, err);
+    ees_tensor_writer_close(w);
     ees__free(buffer.data);
     return rc;
 }

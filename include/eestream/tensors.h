@@ -53,6 +53,27 @@ EES_API int ees_tensors_read_f32(const ees_tensors *tensors, const ees_tensor_in
 /** Accepts NULL. */
 EES_API void ees_tensors_close(ees_tensors *tensors);
 
+/* ---- Writing ------------------------------------------------------------------------------------------- */
+
+/** Writes a file: all tensors are announced, then their bytes follow in the same order. The file appears under its name
+ *  only when it is complete. */
+typedef struct ees_tensor_writer ees_tensor_writer;
+
+/** @return 0; EES_ENOMEM; EES_EOUTPUT the file cannot be made */
+EES_API int ees_tensor_writer_open(const char *path, ees_tensor_writer **out, ees_error *err);
+
+/** Announce a tensor: name, dtype, rank and shape of `info` count. @return 0; EES_ENOMEM */
+EES_API int ees_tensor_writer_add(ees_tensor_writer *w, const ees_tensor_info *info, ees_error *err);
+
+/** `n` more elements, in order, of the dtype the tensor was announced with: F32, F16 and BF16 rounded to nearest even, I8
+ *  as they are. The first call ends announcements. @return 0; EES_EOUTPUT; EES_ENOMEM */
+EES_API int ees_tensor_writer_put(ees_tensor_writer *w, enum ees_dtype dtype, const float *values, size_t n,
+                                  ees_error *err);
+
+/** @param n_bytes  size of the file. @return 0; EES_EOUTPUT; EES_ENOMEM */
+EES_API int ees_tensor_writer_finish(ees_tensor_writer *w, size_t *n_bytes, ees_error *err);
+EES_API void ees_tensor_writer_close(ees_tensor_writer *w); /**< accepts NULL; drops an unfinished file */
+
 #ifdef __cplusplus
 }
 #endif

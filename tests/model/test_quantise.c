@@ -18,8 +18,6 @@
 #include <cmocka.h>
 
 #include "eestream/eestream.h"
-#include "io/safetensors_writer.h"
-
 #define MODEL EES_PROJECT_DIR "/tools/assets/world/model"
 #define CLIP  EES_PROJECT_DIR "/tools/assets/world/clip.avi"
 
@@ -223,7 +221,7 @@ static void copy_file(const char *name) {
 static void write_damaged(size_t n_more, float first, bool drop) {
     char path[128];
     ees_tensors *tensors;
-    struct ees__tensor_writer *w;
+    ees_tensor_writer *w;
     size_t bytes;
     (void)mkdir(other_dir, 0700);
     for (size_t i = 0; i < 2; i++)
@@ -231,7 +229,7 @@ static void write_damaged(size_t n_more, float first, bool drop) {
     snprintf(path, sizeof path, "%s/model.safetensors", narrow_dir);
     assert_int_equal(ees_tensors_open(path, &tensors, NULL), 0);
     snprintf(path, sizeof path, "%s/model.safetensors", other_dir);
-    assert_int_equal(ees__tensor_writer_open(path, &w, NULL), 0);
+    assert_int_equal(ees_tensor_writer_open(path, &w, NULL), 0);
     for (int pass = 0; pass < 2; pass++)
         for (size_t i = 0; i < ees_tensors_count(tensors); i++) {
             ees_tensor_info info = *ees_tensors_at(tensors, i);
@@ -241,7 +239,7 @@ static void write_damaged(size_t n_more, float first, bool drop) {
                 continue;
             info.shape[0] += damaged ? n_more : 0;
             if (pass == 0) {
-                assert_int_equal(ees__tensor_writer_add(w, &info, NULL), 0);
+                assert_int_equal(ees_tensor_writer_add(w, &info, NULL), 0);
                 continue;
             }
             size_t n = info.n_elements + (damaged ? n_more : 0);
@@ -250,11 +248,11 @@ static void write_damaged(size_t n_more, float first, bool drop) {
             assert_int_equal(ees_tensors_read_f32(tensors, ees_tensors_at(tensors, i), values, NULL), 0);
             if (damaged)
                 values[0] = first;
-            assert_int_equal(ees__tensor_writer_put(w, info.dtype, values, n, NULL), 0);
+            assert_int_equal(ees_tensor_writer_put(w, info.dtype, values, n, NULL), 0);
             free(values);
         }
-    assert_int_equal(ees__tensor_writer_finish(w, &bytes, NULL), 0);
-    ees__tensor_writer_close(w);
+    assert_int_equal(ees_tensor_writer_finish(w, &bytes, NULL), 0);
+    ees_tensor_writer_close(w);
     ees_tensors_close(tensors);
 }
 
