@@ -36,4 +36,12 @@ INLINE vector_x load_x(const uint16_t *p) {
 #include "stages/kernels/simd_bf16.h"
 #include "stages/kernels/simd_dot.h"
 
+#include "stages/kernels/simd_bf16_attention.h"
+
 NARROW_PRODUCT(ees__bf16_avx512);
+
+const struct ees__attention_core ees__attention_bf16_avx512 = {
+    .scratch_floats = attention_scratch_floats,
+    .pack = attention_pack,
+    .run = attention,
+};

@@ -11,6 +11,7 @@
 #ifndef EES_STAGES_KERNELS_H
 #define EES_STAGES_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -59,7 +60,8 @@ struct ees__post {
 /* Multi-head self-attention: t tokens, h heads of d channels. */
 struct ees__attention {
     size_t t, h, d;
-    float scale; /* of the scores */
+    float scale;  /* of the scores */
+    bool rounded; /* a level may round what it multiplies to bf16, where that is faster */
 };
 
 /* Products of one precision at one level. */

@@ -4,9 +4,6 @@
 #ifndef EES_STAGES_KERNELS_SIMD_ATTENTION_H
 #define EES_STAGES_KERNELS_SIMD_ATTENTION_H
 
-/* A vector more than t needs: rows a power of two apart would fall into the same cache sets. */
-static size_t scores_ld(size_t t) { return ees__round_up(t, TILE_COLUMNS) + VL; }
-
 /* Panels of keys, [t / TILE_COLUMNS][d][TILE_COLUMNS]; behind them panels of columns of V,
  * [d / TILE_COLUMNS][t][TILE_COLUMNS]. */
 static size_t keys_floats(size_t t, size_t d) { return ees__round_up(t, TILE_COLUMNS) * d; }
@@ -34,24 +31,6 @@ static void pack_values(const float *v, size_t ldv, size_t t, size_t d, float *p
             memset(packed + columns, 0, (TILE_COLUMNS - columns) * sizeof(float));
         }
     }
-}
-
-/* row[0 .. n) = exp(row - max), returns the sum. The row has room for whole vectors. A NaN anywhere makes the sum NaN:
- * the maximum may pass over it, the exponential does not. */
-static float exponentiate_row(float *row, size_t n) {
-    size_t padded = ees__round_up(n, VL);
-    for (size_t i = n; i < padded; i++)
-        row[i] = -__builtin_inff();
-    vf max = load(row);
-    for (size_t i = VL; i < padded; i += VL)
-        max = vector_max(load(row + i), max);
-    vf shift = splat(lanes_max(max)), sum = {0};
-    for (size_t i = 0; i < padded; i += VL) {
-        vf e = exp_nonpositive(load(row + i) - shift);
-        store(row + i, e);
-        sum += e;
-    }
-    return lanes_sum(sum);
 }
 
 /* y = a b for a panel that is in the cache already. */

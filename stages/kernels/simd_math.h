@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* exp, gelu and silu on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c,
+/* exp, gelu, silu and softmax on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c,
  * check_attention.c. */
 #ifndef EES_STAGES_KERNELS_SIMD_MATH_H
 #define EES_STAGES_KERNELS_SIMD_MATH_H
@@ -57,6 +57,24 @@ INLINE vf silu(vf x) {
     vf t = vector_min(splat(89.0f), (vf)((vu)x & 0x7fffffffu));
     vf e = exp_nonpositive(-t), quotient = 1.0f / (1.0f + e);
     return vector_max((vf){0}, x) * quotient - (vf)((vu)(t * (e * quotient)) & (vu)(x < (vf){0}));
+}
+
+/* row[0 .. n) = exp(row - max), returns the sum. The row has room for whole vectors. A NaN anywhere makes the sum NaN:
+ * the maximum may pass over it, the exponential does not. */
+INLINE float exponentiate_row(float *row, size_t n) {
+    size_t padded = ees__round_up(n, VL);
+    for (size_t i = n; i < padded; i++)
+        row[i] = -__builtin_inff();
+    vf max = load(row);
+    for (size_t i = VL; i < padded; i += VL)
+        max = vector_max(load(row + i), max);
+    vf shift = splat(lanes_max(max)), sum = {0};
+    for (size_t i = 0; i < padded; i += VL) {
+        vf e = exp_nonpositive(load(row + i) - shift);
+        store(row + i, e);
+        sum += e;
+    }
+    return lanes_sum(sum);
 }
 
 #endif

@@ -76,6 +76,9 @@ INLINE size_t tile_row(size_t m, size_t n_tiles, size_t idx) { return m * idx / 
 
 #include "stages/kernels/simd_math.h"
 
+/* A vector more than t needs: rows a power of two apart would fall into the same cache sets. */
+INLINE size_t scores_ld(size_t t) { return ees__round_up(t, TILE_COLUMNS) + VL; }
+
 /* gelu and its affine (scale NULL: none) on a finished tile, still in the first cache. */
 INLINE void activate_tile(float *y, size_t ldy, size_t rows, const float *scale, const float *shift) {
     for (size_t i = 0; i < rows; i++)

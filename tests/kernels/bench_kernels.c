@@ -161,6 +161,7 @@ enum { T = 197, C = 768, H = 12, F = 3072 };
 struct rows {
     const struct ees__kernels *kernels;
     float *x, *y, *gamma, *scratch;
+    bool rounded; /* attention */
 };
 
 static void run_layernorm(void *opaque) {
@@ -170,7 +171,7 @@ static void run_layernorm(void *opaque) {
 
 static void run_attention(void *opaque) {
     struct rows *r = opaque;
-    const struct ees__attention core = {.t = T, .h = H, .d = C / H, .scale = 0.125f};
+    const struct ees__attention core = {.t = T, .h = H, .d = C / H, .scale = 0.125f, .rounded = r->rounded};
     float *packed = r->scratch + ees__round_up(r->kernels->attention_scratch_floats(T, C / H), 16);
     for (size_t head = 0; head < H; head++) {
         r->kernels->attention_pack(&core, r->x, 3 * C, head, packed);
@@ -193,7 +194,8 @@ static void bench_block(const struct ees__kernels *k, enum ees__precision precis
                                  [PLAIN] = {.m = T, .n = F, .k = 1},
                                  [GELU] = {.m = T, .n = F, .k = 1}};
     struct rows r = {k, allocate(T * 3 * C), allocate(T * C), allocate(9 * C),
-                     allocate(k->attention_scratch_floats(T, C / H) + 16 + k->attention_packed_floats(T, C / H))};
+                     allocate(k->attention_scratch_floats(T, C / H) + 16 + k->attention_packed_floats(T, C / H)),
+                     precision != EES__F32};
     struct run runs[N_PARTS] = {
         [LAYERNORM] = {.name = "LayerNorm", .run = run_layernorm, .opaque = &r},
         [ATTENTION] = {.name = "attention core", .run = run_attention, .opaque = &r},
