@@ -8,9 +8,11 @@
 #define PREFETCH_STEP 1
 #define TILE_LIST(X)  X(1) X(2) X(3) X(4) X(5) X(6)
 
-#define vector_max(a, b) ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
-#define vector_min(a, b) ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
-#define vector_round(a)  ((vi)_mm256_cvtps_epi32((__m256)(a)))
+#define vector_max(a, b)  ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define vector_min(a, b)  ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#define vector_round(a)   ((vi)_mm256_cvtps_epi32((__m256)(a)))
+#define vector_largest(a) lanes_max(a)
+#define vector_total(a)   lanes_sum(a)
 
 #include "stages/kernels/simd_vectors.h"
 

@@ -8,9 +8,11 @@
 #define PREFETCH_STEP 8
 #define TILE_LIST(X)  X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
 
-#define vector_max(a, b) ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
-#define vector_min(a, b) ((vf)_mm512_min_ps((__m512)(a), (__m512)(b)))
-#define vector_round(a)  ((vi)_mm512_cvtps_epi32((__m512)(a)))
+#define vector_max(a, b)  ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define vector_min(a, b)  ((vf)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define vector_round(a)   ((vi)_mm512_cvtps_epi32((__m512)(a)))
+#define vector_largest(a) _mm512_reduce_max_ps((__m512)(a))
+#define vector_total(a)   _mm512_reduce_add_ps((__m512)(a))
 
 #include "stages/kernels/simd_vectors.h"
 

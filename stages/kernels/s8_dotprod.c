@@ -8,9 +8,11 @@
 #define PREFETCH_STEP 2
 #define TILE_LIST(X)  X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 
-#define vector_max(a, b) ((vf)vmaxq_f32((float32x4_t)(a), (float32x4_t)(b)))
-#define vector_min(a, b) ((vf)vminq_f32((float32x4_t)(a), (float32x4_t)(b)))
-#define vector_round(a)  ((vi)vcvtnq_s32_f32((float32x4_t)(a)))
+#define vector_max(a, b)  ((vf)vmaxq_f32((float32x4_t)(a), (float32x4_t)(b)))
+#define vector_min(a, b)  ((vf)vminq_f32((float32x4_t)(a), (float32x4_t)(b)))
+#define vector_round(a)   ((vi)vcvtnq_s32_f32((float32x4_t)(a)))
+#define vector_largest(a) vmaxvq_f32((float32x4_t)(a))
+#define vector_total(a)   vaddvq_f32((float32x4_t)(a))
 
 #include "stages/kernels/simd_vectors.h"
 

@@ -4,6 +4,7 @@
  *
  *     X_SHIFT            what narrow_x holds less than u: 0, or 128 where elements are signed
  *     vector_round(v)    floats to the nearest int32, ties to even
+ *     vector_largest(v), vector_total(v)    of the lanes
  *
  * includes simd_dot.h or has a sum_tile() of its own, and ends in NARROW_PRODUCT(name). Nothing here may round in
  * another way than narrow.h and the scalar twin do. */
@@ -43,8 +44,8 @@ static struct ees__narrow_row find_row(const float *x, size_t k, float *inverse)
         widen_range(&r, load(x + p));
     if (p < k)
         widen_range(&r, load_part(x + p, k - p));
-    struct ees__narrow_row row = ees__narrow_range(-lanes_max(-r.low), lanes_max(r.high), inverse);
-    row.scale += lanes_sum(r.poison);
+    struct ees__narrow_row row = ees__narrow_range(-vector_largest(-r.low), vector_largest(r.high), inverse);
+    row.scale += vector_total(r.poison);
     return row;
 }
 
