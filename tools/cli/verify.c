@@ -266,8 +266,7 @@ static int read_case(const struct verify *v, const json_t *test, ees_policy_opti
     return ees_policy_resolve(v->model, &asked, out, err);
 }
 
-/* In a narrower precision a frame near a threshold may leave at another exit, with the same answer.
- * @return 1 right, 0 wrong, negative on failure */
+/* @return 1 right, 0 wrong, negative on failure */
 static int check_image(const struct verify *v, const json_t *test, const ees_policy_options *policy, size_t image,
                        ees_error *err) {
     const ees_model_info *m = v->info;
@@ -276,12 +275,14 @@ static int check_image(const struct verify *v, const json_t *test, const ees_pol
     unsigned block = (unsigned)e < m->n_exits ? m->exits[e].after_block : m->n_blocks;
     const json_t *exits = json_object_get(test, "exit_index"), *blocks = json_object_get(test, "blocks_run"),
                  *classes = json_object_get(test, "prediction");
-    bool same_exit = json_integer_value(json_array_get(exits, image)) == e &&
-                     json_integer_value(json_array_get(blocks, image)) == block;
-    return (same_exit || narrow_tolerance(v) > 0) && json_integer_value(json_array_get(classes, image)) ==
-                                                         argmax(our_logits(v, image, (unsigned)e), m->n_classes);
+    return json_integer_value(json_array_get(exits, image)) == e &&
+           json_integer_value(json_array_get(blocks, image)) == block &&
+           json_integer_value(json_array_get(classes, image)) ==
+               argmax(our_logits(v, image, (unsigned)e), m->n_classes);
 }
 
+/* In a narrower precision a frame near a threshold may decide otherwise: told, and left to `eestream quantise` to
+ * judge. */
 static int check_case(struct verify *v, const json_t *test, ees_error *err) {
     ees_policy_options policy;
     size_t n = json_array_size(json_object_get(test, "exit_index")), n_right = 0;
@@ -295,9 +296,13 @@ static int check_case(struct verify *v, const json_t *test, ees_error *err) {
         CLI_TRY(rc);
         n_right += (size_t)rc;
     }
-    printf("policy %-30s %zu of %zu decisions  %s\n", id ? id : "?", n_right, n, n_right == n ? "ok" : "OUT");
+    bool narrow = narrow_tolerance(v) > 0;
+    printf("policy %-30s %zu of %zu decisions  %s\n", id ? id : "?", n_right, n,
+           n_right == n ? "ok"
+           : narrow     ? "changed"
+                        : "OUT");
     v->n_decisions += (unsigned)n;
-    v->out |= n_right != n;
+    v->out |= n_right != n && !narrow;
     return 0;
 }
 
