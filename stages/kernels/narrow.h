@@ -26,12 +26,16 @@ static inline size_t ees__narrow_ld(size_t k) { return ees__round_up(k, EES__NAR
 /* The largest range that counts as 0: its inverse would be infinite. */
 #define EES__LEAST_RANGE 0x1p-100f
 
-/* Range [low, high] around 0, finite, of a row: scale, zero and what x is multiplied with. */
+/* Range [low, high] around 0 of a row: scale, zero and what x is multiplied with. */
 static inline struct ees__narrow_row ees__narrow_range(float low, float high, float *inverse) {
     float range = high - low;
     if (range < EES__LEAST_RANGE) {
         *inverse = 0.0f;
         return (struct ees__narrow_row){0};
+    }
+    if (!(range < __builtin_inff())) { /* an infinity, or values whose distance is none */
+        *inverse = 0.0f;
+        return (struct ees__narrow_row){.scale = __builtin_nanf("")};
     }
     *inverse = 255.0f / range;
     return (struct ees__narrow_row){.scale = range / 255.0f, .zero = (int32_t)__builtin_rintf(-low * *inverse)};
