@@ -140,9 +140,10 @@ int ees__chain_open(struct ees_model *model, const struct ees__config *config, s
         rc = ees__learned_open(&chain.loader, config->n_exits, chain.n_pooled, &model->learned, err);
     if (rc == 0)
         rc = check_wider(model, err);
-    ees__loader_fini(&chain.loader);
     model->large = chain.loader.large;
     model->n_large = chain.loader.n_large;
+    chain.loader.large = NULL;
+    ees__loader_fini(&chain.loader);
     model->info.n_params = chain.loader.n_params;
     model->info.weights_bytes = chain.loader.n_packed_bytes;
     return rc;

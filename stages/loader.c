@@ -11,7 +11,9 @@
 
 void ees__loader_fini(struct ees__loader *loader) {
     ees__free(loader->staging.data);
+    free(loader->large);
     loader->staging = (struct ees__buffer){0};
+    loader->large = NULL;
 }
 
 enum { MAX_NAME = 128 };

@@ -39,7 +39,7 @@ struct ees__batch_norm {
 #define EES_SHAPE(...)                                                                                                 \
     (&(const struct ees__tensor_shape){sizeof((const size_t[]){__VA_ARGS__}) / sizeof(size_t), {__VA_ARGS__}})
 
-/* Frees the staging memory. */
+/* Frees the staging memory and, unless it was taken, the list of large matrices. */
 void ees__loader_fini(struct ees__loader *loader);
 
 /* Read tensor `prefix`.`leaf` into new memory (ees__free()). An empty prefix has no dot. */
