@@ -112,10 +112,14 @@ static const struct sizes sizes[] = {
     {6, 3, 5, 16, 2, 100, false, false, true, EES__POST_GELU, {7, 33, 1, 64, 10, 64, 3, {64, 16}}},
     /* a real grid, narrow */
     {14, 14, 1, 48, 3, 10, false, false, true, EES__POST_SILU, {16, 48, 24, 192, 10, 192, 3, {384, 48}}},
+    /* stages of a Swin: no special token */
+    {3, 5, 0, 32, 4, 6, false, false, true, EES__POST_GELU, {.block_mlp = 40}},
+    {7, 4, 0, 56, 2, 11, false, false, false, EES__POST_RELU, {.block_mlp = 61}},
 };
 
 static struct ees__dims make_dims(const struct sizes *s) {
     size_t n = s->grid_h * s->grid_w;
+    enum ees__pool pool = s->n_special == 0 ? EES__POOL_NORM_MEAN : EES__POOL_CLASS;
     return (struct ees__dims){
         .grid_h = s->grid_h,
         .grid_w = s->grid_w,
@@ -131,7 +135,7 @@ static struct ees__dims make_dims(const struct sizes *s) {
         .qkv_bias = s->qkv_bias,
         .activation = s->activation,
         .norm_eps = 1e-6,
-        .pool = s->distilled ? EES__POOL_CLASS_DIST : EES__POOL_CLASS,
+        .pool = s->distilled ? EES__POOL_CLASS_DIST : pool,
         .layer_scale = s->n_special == 5, /* of the backbone: no head has it */
     };
 }
@@ -219,13 +223,13 @@ static void test_against_plain_forwards(void **state) {
     size_t n_levels;
     const struct ees__kernels *const *levels = ees__kernels_list(&n_levels);
     for (size_t i = 0; ees__heads[i]; i++) {
-        if (ees__heads[i]->tokens == EES__HEAD_BARE_GRID)
-            continue; /* a Swin's: test_swin.c */
         char name[24];
         double worst = 0;
         snprintf(name, sizeof name, "%s%s", ees__heads[i]->name, ees__heads[i]->numbered ? "2" : "");
         head_at_hand = name;
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+            if (ees__heads[i]->tokens == (sizes[s].n_special ? EES__HEAD_BARE_GRID : EES__HEAD_CLASS))
+                continue;
             const struct ees__dims of_sizes = make_dims(&sizes[s]);
             dims = &of_sizes;
             widths = &sizes[s].widths;
@@ -269,7 +273,7 @@ static void test_costs(void **state) {
     const struct ees__dims of_vit_b = make_dims(&vit_b);
     for (size_t i = 0; ees__heads[i]; i++) {
         if (ees__heads[i]->tokens == EES__HEAD_BARE_GRID)
-            continue; /* a Swin's: test_swin.c */
+            continue; /* a Swin's */
         struct ees__loader loader = {.kernels = ees__kernels_get(NULL, NULL), .dims = &of_vit_b};
         struct ees__op_cost cost = {0};
         void *self;

@@ -10,17 +10,19 @@ import numpy as np
 
 from .parts import Linear, activation_of, attention_of, expect, refuse, rows_of
 from .symbolic import Node, Value
-from .vit import Model, put_stack, split_heads
+from .vit import Model, ends_in_linear, pooled_rows, put_attention, put_mlp, put_stack, split_heads, unwind
 
 BATCH_NORM_EPS = 1e-5
 LGVIT_HEADS = 8
+VIT_EPS = 1e-12  # of a Swin's `vit`
 
 
-class Backbone:
-    """Where heads may sit: the stream behind each block."""
+class Stage:
+    """Where heads may sit: the stream behind each block of one width. A ViT is one stage."""
 
-    def __init__(self, model: Model, sums: list, grid: tuple[int, int]):
-        self.model, self.grid = model, grid
+    def __init__(self, model: Model, sums: list, grid: tuple[int, int], width: int, n_heads: int):
+        self.model, self.grid, self.width, self.n_heads = model, grid, width, n_heads
+        self.n_special = 0 if model.stages else 1 + model.has_dist + model.n_registers
         self.block_of = {id(node): i // 2 + 1 for i, (node, _, _) in enumerate(sums) if i % 2}
 
     def rows(self, value: Value, what: str) -> tuple[int, np.ndarray]:
@@ -28,13 +30,20 @@ class Backbone:
         node = expect(value, "add", f"a block's output ({what})")
         if id(node) not in self.block_of:
             refuse(node, f"expected a block's output ({what})")
-        return self.block_of[id(node)], rows_of(value, self.model.width, what)
+        return self.block_of[id(node)], rows_of(value, self.width, what)
 
     def patch_rows(self, value: Value, what: str) -> tuple[int, np.ndarray]:
         """The same for patches, numbered from 0."""
         block, rows = self.rows(value, what)
-        n_special = 1 + self.model.has_dist + self.model.n_registers
-        return block, rows - n_special
+        return block, rows - self.n_special
+
+
+def stages_of(model: Model, sums: list) -> dict[int, Stage]:
+    """By width."""
+    if model.stages:
+        return {stage["width"]: Stage(model, sums, stage["grid"], stage["width"], stage["heads"]) for stage in model.stages}
+    grid = (model.image[0] // model.patch, model.image[1] // model.patch)
+    return {model.width: Stage(model, sums, grid, model.width, model.n_heads)}
 
 
 def answers_of(value) -> list[Node]:
@@ -59,10 +68,10 @@ def find_exits(walk, final: list[Node], outputs: list) -> list[list[Node]]:
     return found
 
 
-def put_exits(walk, backbone: Backbone, exits: list[list[Node]]) -> None:
-    """Heads in order of their blocks, and the thresholds the graph compares with."""
-    model = backbone.model
-    placed = sorted((place_head(backbone, heads) for heads in exits), key=lambda entry: entry[0])
+def put_exits(walk, model: Model, sums: list, exits: list[list[Node]]) -> None:
+    """Heads in order of their blocks, and the thresholds the graph compares with. `sums`: of all blocks"""
+    stages = stages_of(model, sums)
+    placed = sorted((place_head(stages, heads) for heads in exits), key=lambda entry: entry[0])
     limits = find_limits(walk)
     for k, (block, name, tensors, heads) in enumerate(placed):
         model.exits.append({"after_block": block, "head": name})
@@ -102,22 +111,26 @@ def answer_compared(value) -> list[Node]:
 # ---- One head ---------------------------------------------------------------------------------------------
 
 
-def place_head(backbone: Backbone, heads: list[Node]) -> tuple[int, str, dict, list[Node]]:
+def place_head(stages: dict[int, Stage], heads: list[Node]) -> tuple[int, str, dict, list[Node]]:
     """(block, head's name, its tensors but the classifiers', classifiers in order)"""
-    placed = [place_pooled(backbone, head) for head in heads]
+    width = heads[0].w.shape[1]
+    if width not in stages:
+        refuse(heads[0], f"an exit whose classifier reads {width} channels, expected a block's {' or '.join(map(str, stages))}")
+    stage = stages[width]
+    placed = [place_pooled(stage, head) if stage.n_special else place_normed(stage, head) for head in heads]
     block, name, tensors, _ = placed[0]
     if any(entry[0] != block or entry[1] != name for entry in placed):
         refuse(heads[1], "the two classifiers of an exit read two heads")
     return block, name, tensors, [head for _, head in sorted(zip((entry[3] for entry in placed), heads), key=lambda p: p[0])]
 
 
-def place_pooled(backbone: Backbone, head: Node) -> tuple[int, str, dict, int]:
+def place_pooled(stage: Stage, head: Node) -> tuple[int, str, dict, int]:
     """A classifier of mean(Y) + token, LGViT's pooling; or of tanh(pool(class token))."""
     x = head.inputs[0]
     node = x.whole()
     if node is not None and node.kind == "unary" and node.name == "tanh":
         pool = expect(node.inputs[0], "linear", "the pooler of an exit")
-        block, rows = backbone.rows(pool.inputs[0], "the pooler of an exit")
+        block, rows = stage.rows(pool.inputs[0], "the pooler of an exit")
         return block, "linear", {"pool.weight": pool.w, "pool.bias": pool.b}, int(rows[0])
     if node is None or node.kind != "add":
         refuse(head, "an exit whose classifier reads neither mean + token nor a pooler: this head is not known")
@@ -125,47 +138,82 @@ def place_pooled(backbone: Backbone, head: Node) -> tuple[int, str, dict, int]:
     if mean.whole() is None or mean.whole().kind != "mean":
         mean, token = token, mean
     mean = expect(mean, "mean", "the mean over an exit's tokens")
-    block, number = backbone.rows(token, "the token an exit adds")
-    y = mean.inputs[0].reshape(backbone.model.width, -1).move(np.transpose)
-    name, tensors, at = read_module(backbone, y)
+    block, number = stage.rows(token, "the token an exit adds")
+    y = mean.inputs[0].reshape(stage.width, -1).move(np.transpose)
+    name, tensors, at = read_module(stage, y)
     if at != block:
         refuse(head, "an exit reads two blocks")
     return block, name, tensors, int(number[0])
 
 
-def read_module(backbone: Backbone, y: Value) -> tuple[str, dict, int]:
+def place_normed(stage: Stage, head: Node) -> tuple[int, str, dict, int]:
+    """A classifier of mean(LN(Y)), a Swin's."""
+    norm, rows, is_mean = pooled_rows(head.inputs[0], stage.width)
+    if not is_mean:
+        refuse(head, "an exit without a class token whose classifier reads no mean: this head is not known")
+    stage.model.agree("eps", norm.eps, norm.node)
+    node = rows.whole()
+    if node is not None and id(node) in stage.block_of:
+        name, tensors, block = "linear", {}, stage.block_of[id(node)]
+    elif node is not None and node.kind == "add" and any(map(ends_in_linear, node.inputs)):
+        name, tensors, block = read_block(stage, rows)
+    else:
+        name, tensors, block = read_module(stage, rows)
+    return block, name, tensors | {"norm.weight": norm.gamma, "norm.bias": norm.beta}, 0
+
+
+def read_block(stage: Stage, rows: Value) -> tuple[str, dict, int]:
+    """One more block on all tokens, of DeiT's defaults and 8 attention heads."""
+    _, sums = unwind(rows)
+    if len(sums) < 2:
+        refuse(rows, "expected a block of two residual sums (an exit)")
+    (_, attention, x), (_, mlp, inner) = sums[-2:]
+    part = Model(stage.model.image, width=stage.width)
+    put_attention(part, 0, attention, x)
+    put_mlp(part, 0, mlp, inner)
+    if (part.n_heads, part.activation) != (LGVIT_HEADS, "gelu") or abs(part.eps - VIT_EPS) > 1e-3 * VIT_EPS:
+        refuse(rows, f"an exit's block has {part.n_heads} attention heads, {part.activation} and norms of epsilon {part.eps:g}, "
+                     f"expected {LGVIT_HEADS}, gelu and {VIT_EPS:g}")
+    tensors = {name.replace("blk.0.", "blk."): value for name, value in stacked(part).items()}
+    return "vit", tensors, all_patches(stage, stage.patch_rows(x, "an exit's input"), rows)
+
+
+def stacked(part: Model) -> dict:
+    return {key: np.concatenate(value) if isinstance(value, list) else value for key, value in part.tensors.items()}
+
+
+def read_module(stage: Stage, y: Value) -> tuple[str, dict, int]:
     if len(y.sources) == 1 and y.node.kind == "linear":
-        return read_attention(backbone, y)
+        return read_attention(stage, y)
     node = y.whole()
     if node is not None and node.kind == "add":
         a, b = node.inputs
         branch, patches = (b, a) if a.sources[0].kind == "add" and len(a.sources) == 1 else (a, b)
-        return read_perception(backbone, branch, patches)
-    return read_conv_normal(backbone, y)
+        return read_perception(stage, branch, patches)
+    return read_conv_normal(stage, y)
 
 
 def kept_rows(grid: tuple[int, int], ratio: int) -> np.ndarray:
     return np.arange(grid[0] * grid[1]).reshape(grid)[::ratio, ::ratio].reshape(-1)
 
 
-def read_attention(backbone: Backbone, y: Value) -> tuple[str, dict, int]:
-    """Global aggregation: 8 heads without bias over rows and columns 0, r, 2r, ..., or the backbone's own attention."""
-    model, what = backbone.model, "attention of an exit"
-    found = attention_of(y, model.width, what)
-    block, rows = backbone.patch_rows(found.input, what)
-    ratio = next((r for r in range(1, 10) if np.array_equal(rows, kept_rows(backbone.grid, r))), 0)
+def read_attention(stage: Stage, y: Value) -> tuple[str, dict, int]:
+    """Global aggregation: 8 heads without bias over rows and columns 0, r, 2r, ..., or the stage's own attention."""
+    what = "attention of an exit"
+    found = attention_of(y, stage.width, what)
+    block, rows = stage.patch_rows(found.input, what)
+    ratio = next((r for r in range(1, 10) if np.array_equal(rows, kept_rows(stage.grid, r))), 0)
     has_bias = found.q.b is not None
-    if has_bias and ratio == 1 and found.n_heads == model.n_heads:
+    if has_bias and ratio == 1 and found.n_heads == stage.n_heads:
         name = "self_attention"
     elif ratio and found.n_heads == LGVIT_HEADS and not has_bias:
         name = f"attention_r{ratio}"
     else:
         refuse(y, f"an attention of {found.n_heads} heads over {len(rows)} patches is no exit head that is known")
-    part = Model(model.image)
+    part = Model(stage.model.image)
     put_stack(part, "attn.qkv", [found.q, found.k, found.v])
     part.put("attn.proj", found.proj)
-    tensors = {key: np.concatenate(value) if isinstance(value, list) else value for key, value in part.tensors.items()}
-    return name, tensors, block
+    return name, stacked(part), block
 
 
 class Grid:
@@ -200,26 +248,26 @@ class Grid:
             refuse(self.value, f"expected gelu, found {name} ({what})")
         self.value = leaves[0]
 
-    def input_rows(self, backbone: Backbone) -> tuple[int, np.ndarray]:
+    def input_rows(self, stage: Stage) -> tuple[int, np.ndarray]:
         """The patches the first convolution reads, from (C, h, w) back to rows."""
-        return backbone.patch_rows(self.value.reshape(backbone.model.width, -1).move(np.transpose), "an exit's input")
+        return stage.patch_rows(self.value.reshape(stage.width, -1).move(np.transpose), "an exit's input")
 
 
-def on_grid(backbone: Backbone, rows: Value) -> Value:
+def on_grid(stage: Stage, rows: Value) -> Value:
     """Tokens in rows that are a convolution's result, as (1, C, h, w)."""
-    return rows.reshape(-1, backbone.model.width).move(np.transpose).reshape(1, backbone.model.width, *backbone.grid)
+    return rows.reshape(-1, stage.width).move(np.transpose).reshape(1, stage.width, *stage.grid)
 
 
-def all_patches(backbone: Backbone, place: tuple[int, np.ndarray], where) -> int:
+def all_patches(stage: Stage, place: tuple[int, np.ndarray], where) -> int:
     block, rows = place
-    if not np.array_equal(rows, np.arange(backbone.grid[0] * backbone.grid[1])):
+    if not np.array_equal(rows, np.arange(stage.grid[0] * stage.grid[1])):
         refuse(where, "expected an exit on all patches")
     return block
 
 
-def read_perception(backbone: Backbone, branch: Value, patches: Value) -> tuple[str, dict, int]:
+def read_perception(stage: Stage, branch: Value, patches: Value) -> tuple[str, dict, int]:
     """conv1_1 and conv2_1: two 1x1 convolutions, with or without a depthwise one between them, and a residual."""
-    grid = Grid(on_grid(backbone, branch))
+    grid = Grid(on_grid(stage, branch))
     grid.batch_norm("bn3")
     grid.conv("conv2", 1)
     has_dw = has_depthwise(grid.value)
@@ -230,8 +278,8 @@ def read_perception(backbone: Backbone, branch: Value, patches: Value) -> tuple[
     grid.batch_norm("bn1")
     grid.gelu("an exit, behind the first convolution")
     grid.conv("conv1", 1)
-    block = all_patches(backbone, grid.input_rows(backbone), branch)
-    if all_patches(backbone, backbone.patch_rows(patches, "an exit's residual"), patches) != block:
+    block = all_patches(stage, grid.input_rows(stage), branch)
+    if all_patches(stage, stage.patch_rows(patches, "an exit's residual"), patches) != block:
         refuse(branch, "an exit reads two blocks")
     return "conv1_1" if has_dw else "conv2_1", grid.tensors, block
 
@@ -244,9 +292,9 @@ def has_depthwise(value: Value) -> bool:
     return node is not None and node.kind == "conv" and node.group > 1
 
 
-def read_conv_normal(backbone: Backbone, y: Value) -> tuple[str, dict, int]:
-    grid = Grid(on_grid(backbone, y))
+def read_conv_normal(stage: Stage, y: Value) -> tuple[str, dict, int]:
+    grid = Grid(on_grid(stage, y))
     grid.batch_norm("bn1")
     grid.gelu("an exit, behind its convolution")
     grid.conv("conv", 3)
-    return "conv_normal", grid.tensors, all_patches(backbone, grid.input_rows(backbone), y)
+    return "conv_normal", grid.tensors, all_patches(stage, grid.input_rows(stage), y)
