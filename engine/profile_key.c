@@ -69,7 +69,7 @@ size_t ees_profile_key(const ees_model *model, char *out, size_t n) {
     add(&k, "units=%u params=%llu packed=%zu exits=", i->n_units, (unsigned long long)i->n_params, i->weights_bytes);
     for (unsigned e = 0; e < i->n_exits; e++)
         add(&k, "%s%u:%s", e ? "," : "", i->exits[e].after_block, i->exits[e].head ? i->exits[e].head : "");
-    add(&k, "; kernels=%s; ", i->kernels ? i->kernels : "");
+    add(&k, "; kernels=%s precision=%s; ", i->kernels ? i->kernels : "", i->precision ? i->precision : "");
     add_processor(&k);
     add_cores(&k);
     return k.used;

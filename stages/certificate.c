@@ -42,6 +42,16 @@ static int check_hash(const struct ees__json *json, const ees_model *model, ees_
                                                     "the model.safetensors of hash %s", own);
 }
 
+/* Rounded otherwise, the same weights are another model. */
+static int check_precision(const struct ees__json *json, const ees_model *model, ees_error *err) {
+    const char *text;
+    EES_TRY(ees__json_text(json, "precision", "", &text, err));
+    return strcmp(text, model->info.precision) == 0
+               ? 0
+               : EES_JSON_REFUSE(json, "precision", ees__json_get(json, "precision"), err,
+                                 "\"%s\", which the model runs in", model->info.precision);
+}
+
 /* Numbers that must be the model's: exits after these blocks, classes, input. */
 static int check_shape(const struct ees__json *json, const ees_model *model, ees_error *err) {
     const ees_model_info *info = &model->info;
@@ -72,6 +82,8 @@ static int check_model(const struct ees__json *json, const ees_model *model, ees
     struct ees__json child;
     EES_TRY(child_of(json, "model", &child, err));
     int rc = check_hash(&child, model, err);
+    if (rc == 0)
+        rc = check_precision(&child, model, err);
     if (rc == 0)
         rc = check_shape(&child, model, err);
     if (rc == EES_EMODEL)

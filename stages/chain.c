@@ -18,6 +18,18 @@ struct chain {
     size_t n_pooled[EES_MAX_EXITS];
 };
 
+static bool is_wider(const struct ees__quantisation *q, const char *unit) {
+    for (unsigned i = 0; i < q->n_wider; i++)
+        if (strcmp(q->wider[i], unit) == 0)
+            return true;
+    return false;
+}
+
+/* Of a unit's large products. */
+static enum ees__precision find_precision(const struct ees_model *model, const char *unit) {
+    return is_wider(&model->quantisation, unit) ? EES__F32 : model->quantisation.precision;
+}
+
 /* `prefix`: of the op's tensors. The rest names the unit. */
 __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, const struct ees__op *op,
                                                         const char *prefix, unsigned number, int exit_idx,
@@ -26,20 +38,23 @@ __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, con
     struct ees__unit *unit = &chain->model->units[info->n_units];
     struct ees__op_cost cost = {0};
     size_t bytes_before = chain->loader.n_packed_bytes;
-    if (op)
-        EES_TRY(op->open(&chain->loader, prefix, number, &unit->self, &cost, err));
-    unit->op = op;
-    unit->dims = chain->loader.dims;
     va_list args;
     va_start(args, name);
     vsnprintf(unit->name, sizeof unit->name, name, args);
     va_end(args);
+    chain->loader.unit = info->n_units;
+    chain->loader.precision = find_precision(chain->model, unit->name);
+    if (op)
+        EES_TRY(op->open(&chain->loader, prefix, number, &unit->self, &cost, err));
+    unit->op = op;
+    unit->dims = chain->loader.dims;
     unit->info = (ees_unit_info){
         .name = unit->name,
         .block = chain->block,
         .exit_idx = exit_idx,
         .flops = cost.flops,
         .weights_bytes = chain->loader.n_packed_bytes - bytes_before,
+        .precision = ees__precision_name(op ? chain->loader.precision : EES__F32),
     };
     info->n_units++;
     info->scratch_bytes = ees__max_size(info->scratch_bytes, cost.scratch_floats * sizeof(float));
@@ -100,6 +115,20 @@ static int append_all(struct chain *chain, const struct ees__config *config, ees
     return append(chain, &ees__block_final, "", 0, (int)config->n_exits, err, "final");
 }
 
+/* Each unit the config keeps wider must be one. */
+static int check_wider(const struct ees_model *model, ees_error *err) {
+    for (unsigned i = 0; i < model->quantisation.n_wider; i++) {
+        const char *wider = model->quantisation.wider[i];
+        unsigned unit = 0;
+        while (unit < model->info.n_units && strcmp(model->units[unit].name, wider))
+            unit++;
+        if (unit == model->info.n_units)
+            return EES_FAIL(err, EES_EMODEL, "config.json of %s: 'quantisation.wider' names %s, no unit of this model",
+                            model->name, wider);
+    }
+    return 0;
+}
+
 int ees__chain_open(struct ees_model *model, const struct ees__config *config, struct ees__weights *weights,
                     ees_error *err) {
     struct chain chain = {
@@ -109,7 +138,11 @@ int ees__chain_open(struct ees_model *model, const struct ees__config *config, s
     int rc = append_all(&chain, config, err);
     if (rc == 0)
         rc = ees__learned_open(&chain.loader, config->n_exits, chain.n_pooled, &model->learned, err);
+    if (rc == 0)
+        rc = check_wider(model, err);
     ees__loader_fini(&chain.loader);
+    model->large = chain.loader.large;
+    model->n_large = chain.loader.n_large;
     model->info.n_params = chain.loader.n_params;
     model->info.weights_bytes = chain.loader.n_packed_bytes;
     return rc;

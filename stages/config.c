@@ -228,3 +228,38 @@ int ees__config_read_early_exits(const struct ees__json *json, struct ees__confi
     struct ees__json child = ees__json_child(&early, "policy", policy);
     return ees__config_read_policy(&child, config, err);
 }
+
+/* Weights stored as fp16 are used as float32. */
+static int read_precision(const struct ees__json *json, struct ees__quantisation *out, ees_error *err) {
+    const char *name;
+    EES_TRY(ees__json_text(json, "precision", "fp32", &name, err));
+    bool half = strcmp(name, "fp16") == 0;
+    if (ees__precision_find(half ? "fp32" : name, &out->precision) < 0)
+        return EES_JSON_REFUSE(json, "precision", ees__json_get(json, "precision"), err,
+                               "one of \"fp32\", \"fp16\", \"bf16\", \"int8\"");
+    out->name = half ? "fp16" : ees__precision_name(out->precision);
+    return 0;
+}
+
+int ees__config_read_quantisation(const struct ees__json *json, struct ees__config *config, ees_error *err) {
+    struct ees__quantisation *q = &config->quantisation;
+    q->name = ees__precision_name(q->precision);
+    json_t *object = ees__json_get(json, "quantisation");
+    if (!object)
+        return 0;
+    if (!json_is_object(object))
+        return EES_JSON_REFUSE(json, "quantisation", object, err, "an object");
+    struct ees__json child = ees__json_child(json, "quantisation", object);
+    EES_TRY(read_precision(&child, q, err));
+    const json_t *list = ees__json_get(&child, "wider"), *entry;
+    if (list && (!json_is_array(list) || json_array_size(list) > EES_MAX_UNITS))
+        return EES_JSON_REFUSE(&child, "wider", list, err, "a list of at most %d units", EES_MAX_UNITS);
+    size_t i;
+    json_array_foreach(list, i, entry) {
+        const char *unit = json_string_value(entry);
+        if (!unit || strlen(unit) >= sizeof q->wider[0])
+            return EES_JSON_REFUSE(&child, "wider", entry, err, "names of units, such as \"block1.attn\"");
+        snprintf(q->wider[q->n_wider++], sizeof q->wider[0], "%s", unit);
+    }
+    return 0;
+}

@@ -4,6 +4,7 @@
 #define EES_STAGES_CONFIG_H
 
 #include "eestream/model.h"
+#include "eestream/plan.h"
 #include "stages/ingest/ingest.h"
 #include "stages/json.h"
 #include "stages/op.h"
@@ -52,6 +53,14 @@ struct ees__preproc_rule {
         .mean = EES_IMAGENET_MEAN, .std = EES_IMAGENET_STD, .ignores_squash = true                                     \
     }
 
+/* How a folder is to be run, "quantisation" of config.json. */
+struct ees__quantisation {
+    enum ees__precision precision;
+    const char *name; /* of it: "fp32", "bf16", "int8", or "fp16", which is stored so and runs in float32 */
+    unsigned n_wider;
+    char wider[EES_MAX_UNITS][40]; /* units that stay in float32 */
+};
+
 struct ees__config {
     const struct ees__family *family;
     const struct ees__backbone *backbone;
@@ -66,6 +75,7 @@ struct ees__config {
     char **labels;             /* n_classes names; NULL: the file has none */
     struct ees__preproc_rule preproc_rule;
     struct ees__preproc preproc;
+    struct ees__quantisation quantisation;
 };
 
 void ees__config_fini(struct ees__config *config); /* accepts a zeroed one */
@@ -118,8 +128,9 @@ int ees__config_read_hf(const struct ees__json *json, double eps, struct ees__co
 /* The image the model was trained with and the grid its position table is of. After everything else in dims. */
 int ees__config_find_table(const struct ees__source *source, struct ees__config *config, ees_error *err);
 
-/* Grid and tokens of all stages for an input of h x w. A rim at the right and the bottom that fills no patch is not looked
- * at, as by the convolution of Hugging Face and timm, or filled up (dims->pads_rim). `asked`: by the caller, not by the config.
+/* Grid and tokens of all stages for an input of h x w. A rim at the right and the bottom that fills no patch is not
+ * looked at, as by the convolution of Hugging Face and timm, or filled up (dims->pads_rim). `asked`: by the caller, not
+ * by the config.
  * @return 0; EES_EMODEL, if asked EES_EINVAL: less than a patch or a window, or too many tokens */
 int ees__config_set_input(const struct ees__json *json, size_t h, size_t w, bool asked, struct ees__config *config,
                           ees_error *err);
@@ -157,6 +168,9 @@ int ees__config_read_policy(const struct ees__json *json, struct ees__config *co
 /* Append an exit. `key` and `value` are what messages show. */
 int ees__config_add_exit(const struct ees__json *json, const char *key, const json_t *value, size_t after_block,
                          const char *head, struct ees__config *config, ees_error *err);
+
+/* The "quantisation" object, if there is one. */
+int ees__config_read_quantisation(const struct ees__json *json, struct ees__config *config, ees_error *err);
 
 /* "architectures", when present, must hold the family's. */
 int ees__config_check_architecture(const struct ees__source *source, ees_error *err);

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/fail.h"
@@ -78,11 +79,16 @@ int ees__check_buffer(struct ees__loader *loader, const char *prefix, const char
     return loader->weights->check_buffer ? loader->weights->check_buffer(loader->weights, name, expected, n, err) : 0;
 }
 
+static int pack_linear(struct ees__loader *loader, enum ees__precision precision, const float *w, const float *bias,
+                       size_t n, size_t k, struct ees__linear *out, ees_error *err) {
+    EES_TRY(ees__linear_open_as(loader->kernels, precision, w, bias, n, k, out, err));
+    loader->n_packed_bytes += ees__linear_bytes(out);
+    return 0;
+}
+
 int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,
                      struct ees__linear *out, ees_error *err) {
-    EES_TRY(ees__linear_open(loader->kernels, w, bias, n, k, out, err));
-    loader->n_packed_bytes += ees__linear_bytes(loader->kernels, n, k);
-    return 0;
+    return pack_linear(loader, EES__F32, w, bias, n, k, out, err);
 }
 
 /* Rows of w (n, k) and of the bias times the factors. */
@@ -100,9 +106,10 @@ static int scale_rows(struct ees__loader *loader, const char *prefix, const char
     return 0;
 }
 
-int ees__load_scaled_linear(struct ees__loader *loader, const char *prefix, const char *leaf, const char *factors,
-                            const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out,
-                            ees_error *err) {
+/* A matrix and its bias from the file, packed in `precision`. */
+static int load_linear(struct ees__loader *loader, const char *prefix, const char *leaf, const char *factors,
+                       const struct ees__tensor_shape *shape, bool has_bias, enum ees__precision precision,
+                       struct ees__linear *out, ees_error *err) {
     char name[64];
     float *w = NULL, *bias = NULL;
     size_t n = shape->dim[0], k = ees__tensor_elements(shape) / n;
@@ -114,14 +121,38 @@ int ees__load_scaled_linear(struct ees__loader *loader, const char *prefix, cons
     if (rc == 0 && factors)
         rc = scale_rows(loader, prefix, factors, n, k, w, bias, err);
     if (rc == 0)
-        rc = ees__pack_linear(loader, w, bias, n, k, out, err);
+        rc = pack_linear(loader, precision, w, bias, n, k, out, err);
     ees__free(bias);
     return rc;
+}
+
+static int note_large(struct ees__loader *loader, const char *prefix, const char *leaf, ees_error *err) {
+    struct ees__large_matrix *list = realloc(loader->large, (loader->n_large + 1) * sizeof *list);
+    if (!list)
+        return EES_FAIL(err, EES_ENOMEM, "no memory to load %s", prefix);
+    loader->large = list;
+    list += loader->n_large++;
+    *list = (struct ees__large_matrix){.unit = loader->unit};
+    snprintf(list->name, sizeof list->name, "%s.%s.weight", prefix, leaf);
+    return 0;
+}
+
+int ees__load_scaled_linear(struct ees__loader *loader, const char *prefix, const char *leaf, const char *factors,
+                            const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out,
+                            ees_error *err) {
+    EES_TRY(note_large(loader, prefix, leaf, err));
+    return load_linear(loader, prefix, leaf, factors, shape, has_bias, loader->precision, out, err);
 }
 
 int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
                      const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err) {
     return ees__load_scaled_linear(loader, prefix, leaf, NULL, shape, has_bias, out, err);
+}
+
+int ees__load_f32_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
+                         const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out,
+                         ees_error *err) {
+    return load_linear(loader, prefix, leaf, NULL, shape, has_bias, EES__F32, out, err);
 }
 
 /* Half of a classifier into its columns of w (K, 2c), and onto the bias. */
@@ -147,7 +178,7 @@ int ees__load_classifier(struct ees__loader *loader, const char *prefix, size_t 
     size_t k = loader->dims->n_classes, c = n_inputs;
     loader->n_pooled = ees__is_distilled(loader->dims) ? 2 * c : c;
     if (!ees__is_distilled(loader->dims))
-        return ees__load_linear(loader, prefix, "head.cls", EES_SHAPE(k, c), true, out, err);
+        return ees__load_f32_linear(loader, prefix, "head.cls", EES_SHAPE(k, c), true, out, err);
     float *w = ees__calloc_aligned(2 * k * c, sizeof *w), *bias = ees__calloc_aligned(k, sizeof *bias);
     int rc = w && bias ? load_half(loader, prefix, "head.cls", c, w, bias, err)
                        : EES_FAIL(err, EES_ENOMEM, "no memory for %s.head", prefix);

@@ -9,11 +9,21 @@
 struct ees__loader {
     struct ees__weights *weights;
     const struct ees__kernels *kernels;
-    const struct ees__dims *dims; /* of the unit at hand */
+    const struct ees__dims *dims;    /* of the unit at hand */
+    enum ees__precision precision;   /* of its large products */
+    unsigned unit;                   /* its index */
+    struct ees__large_matrix *large; /* matrices of large products so far, for those who rewrite a file */
+    size_t n_large;
     struct ees__buffer staging; /* the matrix at hand: one block for all, or freed ones would fragment the heap */
     uint64_t n_params;          /* read so far, BatchNorm's running statistics left out */
     size_t n_packed_bytes;      /* kept so far by ops */
     size_t n_pooled;            /* what the classifier loaded last reads: a head's pooled vector */
+};
+
+/* A matrix of a large product, which a precision is for. */
+struct ees__large_matrix {
+    char name[64]; /* canonical: "blk.3.attn.qkv.weight" */
+    unsigned unit;
 };
 
 /* LayerNorm. */
@@ -51,7 +61,8 @@ int ees__load_size(struct ees__loader *loader, const char *prefix, const char *l
 int ees__check_input(struct ees__loader *loader, const char *prefix, const char *leaf, unsigned axis, size_t expected,
                      const char *what, ees_error *err);
 
-/* y = x W^T (+ b). `shape` is the weight's in files: (n, k), or any whose product after the first axis is k. */
+/* y = x W^T (+ b) in the unit's precision. `shape` is the weight's in files: (n, k), or any whose product after the
+ * first axis is k. */
 int ees__load_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
                      const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err);
 
@@ -61,12 +72,16 @@ int ees__load_scaled_linear(struct ees__loader *loader, const char *prefix, cons
                             const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out,
                             ees_error *err);
 
-/* The classifier of `prefix`: "head.cls" on rows of n_inputs; of a distilled model the mean of it and "head.dist",
- * which is one matrix on rows [class ; distillation] twice as long. */
+/* The same in float32 always: what makes logits. */
+int ees__load_f32_linear(struct ees__loader *loader, const char *prefix, const char *leaf,
+                         const struct ees__tensor_shape *shape, bool has_bias, struct ees__linear *out, ees_error *err);
+
+/* The classifier of `prefix`, in float32: "head.cls" on rows of n_inputs; of a distilled model the mean of it and
+ * "head.dist", which is one matrix on rows [class ; distillation] twice as long. */
 int ees__load_classifier(struct ees__loader *loader, const char *prefix, size_t n_inputs, struct ees__linear *out,
                          ees_error *err);
 
-/* Pack a matrix that is in memory already. */
+/* Pack a matrix that is in memory already, in float32: for one that is not the file's, being folded or a part. */
 int ees__pack_linear(struct ees__loader *loader, const float *w, const float *bias, size_t n, size_t k,
                      struct ees__linear *out, ees_error *err);
 

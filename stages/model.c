@@ -27,6 +27,9 @@ int ees__model_check_options(const ees_model_options *given, ees_model_options *
         out->max_pixels = default_pixels;
     if (out->decode != EES_DECODE_EXACT && out->decode != EES_DECODE_FAST)
         return EES_FAIL(err, EES_EINVAL, "decode mode %d is unknown", (int)out->decode);
+    enum ees__precision precision;
+    if (out->precision && ees__precision_find(out->precision, &precision) < 0)
+        return EES_FAIL(err, EES_EINVAL, "precision \"%s\": unknown (fp32, bf16, int8)", out->precision);
     unsigned h = out->image_height_px, w = out->image_width_px;
     if ((h == 0) != (w == 0) || h > EES__MAX_IMAGE || w > EES__MAX_IMAGE)
         return EES_FAIL(err, EES_EINVAL, "an input of %u x %u pixels is asked for, expected sides up to %d, or 0 x 0",
@@ -74,6 +77,7 @@ static void fill_info(struct ees_model *model, const struct ees__config *config)
         .name = model->name,
         .family = config->family->name,
         .kernels = model->kernels->name,
+        .precision = model->quantisation.name,
         .image_height_px = (unsigned)d->image_h,
         .image_width_px = (unsigned)d->image_w,
         .patch_px = (unsigned)d->patch,
@@ -176,9 +180,22 @@ static int read_config(const struct ees__source *source, const struct ees__json 
     config->backbone = config->family->backbone ? config->family->backbone : &ees__backbone_vit;
     EES_TRY(config->family->read_config(source, config, err));
     EES_TRY(ees__config_find_table(source, config, err));
+    EES_TRY(ees__config_read_quantisation(source->json, config, err));
     EES_TRY(ees__processor_read(preproc, &config->preproc_rule, &processor, err));
     EES_TRY(choose_input(source, &processor, options, config, err));
     return ees__preproc_fill(preproc, &processor, options->image_height_px != 0, config, err);
+}
+
+/* What the caller asks for, else the config's, as far as the kernels have it. */
+static void choose_precision(const struct ees__kernels *kernels, const char *asked, struct ees__quantisation *q) {
+    enum ees__precision precision = q->precision;
+    if (asked)
+        ees__precision_find(asked, &precision); /* checked before */
+    if (!kernels->products[precision])
+        precision = EES__F32;
+    if (precision != q->precision || asked)
+        q->name = ees__precision_name(precision);
+    q->precision = precision;
 }
 
 int ees__model_build(const char *name, const struct ees__source *source, const struct ees__json *preproc,
@@ -198,6 +215,9 @@ int ees__model_build(const char *name, const struct ees__source *source, const s
         model->options = *options;
         model->options.kernels = kernels->name;
         model->options.certificate = NULL; /* the caller's */
+        choose_precision(kernels, options->precision, &config.quantisation);
+        model->quantisation = config.quantisation;
+        model->options.precision = config.quantisation.name;
         model->preproc = config.preproc;
         fill_info(model, &config);
         weights->layout = &model->layout;
@@ -237,5 +257,6 @@ void ees_model_close(ees_model *model) {
         free(model->labels[i]);
     free(model->labels);
     free(model->weights_file);
+    free(model->large);
     ees__free(model);
 }

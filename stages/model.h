@@ -9,6 +9,7 @@
 #include "stages/op.h"
 #include "stages/stage.h"
 
+struct ees__large_matrix;
 struct ees__source;
 struct ees__weights;
 
@@ -28,9 +29,10 @@ struct ees_model {
     struct ees__stage stages[EES__MAX_STAGES];
     struct ees__layout layout;
     const struct ees__kernels *kernels;
+    struct ees__quantisation quantisation;
     ees_model_options options;
     struct ees__preproc preproc;
-    ees_policy_options policy; /* the model's own; name is set, defaults are not filled in */
+    ees_policy_options policy;   /* the model's own; name is set, defaults are not filled in */
     ees_certificate certificate; /* file NULL: none */
     char certificate_file[192];
     char *weights_file; /* NULL: the embedded one, or random weights */
@@ -39,6 +41,8 @@ struct ees_model {
     struct ees__exit exits[EES_MAX_EXITS];
     char **labels; /* n_classes names */
     struct ees__unit units[EES_MAX_UNITS];
+    struct ees__large_matrix *large; /* (n_large,) matrices of large products, in the order of units */
+    size_t n_large;
     size_t batch_item_bytes; /* what info.scratch_bytes grows by with each further frame of a batch */
 };
 

@@ -43,6 +43,25 @@ static int refuse_missing(const struct file_weights *w, const struct ees__names 
     return ees__hint(err, "config.json makes this a %s model; do the two files belong together?", w->family->name);
 }
 
+/* Of an int8 matrix: the scales of its rows, (n,) float32 named "<matrix>_scale". */
+static int find_scale(const struct file_weights *w, const ees_tensor_info *info, const ees_tensor_info **out,
+                      ees_error *err) {
+    char name[EES__MAX_TENSOR_NAME + 8];
+    snprintf(name, sizeof name, "%s_scale", info->name);
+    const ees_tensor_info *scale = ees_tensors_find(w->tensors, name);
+    if (!scale)
+        return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' holds integers and '%s' is missing", w->file, info->name,
+                        name);
+    if (scale->dtype != EES_DTYPE_F32 || scale->rank != 1 || scale->shape[0] != info->shape[0]) {
+        char is[96];
+        print_shape(scale->shape, scale->rank, is);
+        return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' is %s, expected (%zu) in F32", w->file, name, is,
+                        info->shape[0]);
+    }
+    *out = scale;
+    return 0;
+}
+
 static int find_tensor(struct file_weights *w, const char *name, const struct ees__tensor_shape *shape,
                        const ees_tensor_info **out, ees_error *err) {
     const ees_tensor_info *info = ees_tensors_find(w->tensors, name);
@@ -53,7 +72,11 @@ static int find_tensor(struct file_weights *w, const char *name, const struct ee
         print_shape(shape->dim, shape->rank, expected);
         return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' is %s, expected %s", w->file, name, is, expected);
     }
-    if (!is_float(info->dtype))
+    bool is_int8 = info->dtype == EES_DTYPE_I8 && info->rank >= 2;
+    if (is_int8) {
+        const ees_tensor_info *scale;
+        EES_TRY(find_scale(w, info, &scale, err));
+    } else if (!is_float(info->dtype))
         return EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' holds integers, expected F32, F16, BF16 or F64", w->file,
                         name);
     *out = info;
@@ -102,8 +125,32 @@ static void mark_used(struct file_weights *w, const ees_tensor_info *info) {
             w->used[i] = true;
 }
 
+/* Rows of q in `dst` times their scales. */
+static int scale_rows(struct file_weights *w, const ees_tensor_info *info, float *dst, ees_error *err) {
+    const ees_tensor_info *scale;
+    EES_TRY(find_scale(w, info, &scale, err));
+    size_t n = info->shape[0], k = n ? info->n_elements / n : 0;
+    struct ees__buffer values = {0};
+    int rc = ees__buffer_reserve(&values, n, scale->name, err);
+    if (rc == 0)
+        rc = ees_tensors_read_f32(w->tensors, scale, values.data, err);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        if (!(values.data[i] > 0.0f && isfinite(values.data[i])))
+            rc = EES_FAIL(err, EES_EMODEL, "%s: tensor '%s' has the value %g at index %zu, expected scales above 0",
+                          w->file, scale->name, (double)values.data[i], i);
+        for (size_t j = 0; j < k; j++)
+            dst[i * k + j] *= values.data[i];
+    }
+    ees__free(values.data);
+    if (rc == 0)
+        mark_used(w, scale);
+    return rc;
+}
+
 static int read_part(struct file_weights *w, const ees_tensor_info *info, float *dst, ees_error *err) {
     EES_TRY(ees_tensors_read_f32(w->tensors, info, dst, err));
+    if (info->dtype == EES_DTYPE_I8)
+        EES_TRY(scale_rows(w, info, dst, err));
     EES_TRY(check_values(w, info, dst, err));
     mark_used(w, info);
     return 0;

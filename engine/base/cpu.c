@@ -25,12 +25,16 @@ unsigned ees__cpu_flags(void) {
         return 0;
     if (ymm && fma && (b & bit_AVX2))
         flags |= EES__CPU_AVX2;
+    unsigned extended = 0, unused;
+    __get_cpuid_count(7, 1, &extended, &unused, &unused, &unused);
+    if ((flags & EES__CPU_AVX2) && (extended & bit_AVXVNNI))
+        flags |= EES__CPU_AVX_VNNI;
     const unsigned avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
     if (zmm && (flags & EES__CPU_AVX2) && (b & avx512) == avx512) {
         flags |= EES__CPU_AVX512;
         if (c & bit_AVX512VNNI)
             flags |= EES__CPU_AVX512_VNNI;
-        if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16))
+        if (extended & bit_AVX512BF16)
             flags |= EES__CPU_AVX512_BF16;
     }
     return flags;

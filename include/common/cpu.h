@@ -11,6 +11,7 @@ enum ees__cpu_flag {
     EES__CPU_NEON = 1u << 4,
     EES__CPU_DOTPROD = 1u << 5,
     EES__CPU_I8MM = 1u << 6,
+    EES__CPU_AVX_VNNI = 1u << 7, /* vpdpbusd on ymm registers without AVX-512 */
 };
 
 unsigned ees__cpu_flags(void);

@@ -7,7 +7,8 @@
  *      ees_source_open("video.mp4", NULL, &source, &err);
  *      one thread:  while (!ees_source_next(source, &frame, &err)) ees_engine_push(engine, &frame, -1, &err);
  *                   ees_engine_finish(engine);
- *      another:     while (!ees_engine_pull(engine, &result, -1, &err)) { use(result); ees_engine_release(engine, &result); }
+ *      another:     while (!ees_engine_pull(engine, &result, -1, &err)) { use(result); ees_engine_release(engine,
+ * &result); }
  *
  *  docs/architecture.md explains the whole; examples/embed.c is the complete program. */
 #ifndef EESTREAM_H
@@ -18,6 +19,7 @@
 #include "eestream/frame.h"
 #include "eestream/model.h"
 #include "eestream/plan.h"
+#include "eestream/quantise.h"
 #include "eestream/simulate.h"
 #include "eestream/sink.h"
 #include "eestream/source.h"

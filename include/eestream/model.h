@@ -18,9 +18,9 @@
 extern "C" {
 #endif
 
-#define EES_MAX_EXITS 32 /**< early exits of one model, the final classifier not counted */
-#define EES_MAX_LAG   64 /**< frames that a policy looks back */
-#define EES_MAX_STAGES 8 /**< of a hierarchical backbone */
+#define EES_MAX_EXITS  32 /**< early exits of one model, the final classifier not counted */
+#define EES_MAX_LAG    64 /**< frames that a policy looks back */
+#define EES_MAX_STAGES 8  /**< of a hierarchical backbone */
 
 typedef struct ees_model ees_model;
 
@@ -39,8 +39,11 @@ typedef struct ees_tensor_use {
 } ees_tensor_use;
 
 typedef struct ees_model_options {
-    /** Kernel level: NULL or "auto" the best this CPU has; "avx512", "avx2", "neon", "blas", "scalar". */
+    /** Kernel level: NULL or "auto" the best this CPU has; "avx512vnni", "avx2", "dotprod", "neon", "scalar", ... */
     const char *kernels;
+    /** Of the large products: NULL as the model's folder says, or "fp32", "bf16", "int8". int8 rounds weights by output
+     *  and activations by token as they come; a CPU without bf16 runs such models in fp32. */
+    const char *precision;
     bool allow_nonfinite; /**< false: a NaN or Inf weight refuses the model, naming tensor and index */
     enum ees_decode decode;
     uint64_t max_pixels; /**< 0: default 40 Mpx. A larger frame is damaged (decompression bombs) */
@@ -50,8 +53,8 @@ typedef struct ees_model_options {
     /** Told each tensor as it is read from the file, in the order of the units. NULL: nobody. */
     void (*on_tensor)(void *opaque, const ees_tensor_use *use);
     void *on_tensor_opaque;
-    /** Thresholds from `eestream calibrate`. NULL: certificate.json of the model's folder, where there is one; "none"; or a
-     *  file. One that was made for other weights refuses the model. */
+    /** Thresholds from `eestream calibrate`. NULL: certificate.json of the model's folder, where there is one; "none";
+     * or a file. One that was made for other weights refuses the model. */
     const char *certificate;
 } ees_model_options;
 
@@ -76,6 +79,8 @@ typedef struct ees_model_info {
     const char *name;    /**< folder name, architecture name of a random model, or "embedded" */
     const char *family;  /**< naming and preprocessing family: "hf-vit", "lgvit-vit", ... */
     const char *kernels; /**< level in use */
+    const char
+        *precision; /**< of units that are not kept wider: "fp32", "fp16" (stored so, runs in fp32), "bf16", "int8" */
     unsigned image_height_px, image_width_px, patch_px;
     unsigned n_tokens, n_channels, n_heads, mlp_width; /**< of the first stage */
     unsigned n_blocks, n_classes;
@@ -91,10 +96,10 @@ typedef struct ees_model_info {
     unsigned n_units;
     unsigned n_exits;
     ees_exit_info exits[EES_MAX_EXITS];
-    uint64_t n_params;     /**< parameters of the network as published, before folding and packing */
-    size_t weights_bytes;  /**< memory held by packed weights */
-    size_t state_bytes;    /**< memory of one frame's state between units */
-    size_t scratch_bytes;  /**< memory one worker needs */
+    uint64_t n_params;    /**< parameters of the network as published, before folding and packing */
+    size_t weights_bytes; /**< memory held by packed weights */
+    size_t state_bytes;   /**< memory of one frame's state between units */
+    size_t scratch_bytes; /**< memory one worker needs */
 } ees_model_info;
 
 /** One unit of the chain: what the planner places and `inspect` lists. */
@@ -104,6 +109,7 @@ typedef struct ees_unit_info {
     int exit_idx;          /**< exit decided after it, -1 none; n_exits: the final classifier */
     double flops;          /**< floating-point operations a frame (2 per multiply-accumulate); 0 for ingest */
     size_t weights_bytes;  /**< packed weights it reads */
+    const char *precision; /**< of its large products: "fp32", "bf16", "int8" */
 } ees_unit_info;
 
 EES_API void ees_model_options_default(ees_model_options *options);
@@ -132,8 +138,8 @@ EES_API int ees_model_find_label(const ees_model *model, const char *label);
 
 #define EES_HASH_TEXT 32 /**< bytes for a hash as text, the terminating 0 included */
 
-/** What tells these weights from others: "xxh64:" and the XXH64 (seed 0) of model.safetensors in 16 hexadecimal digits, as
- *  `xxhsum -H64` prints it. Reads the file again.
+/** What tells these weights from others: "xxh64:" and the XXH64 (seed 0) of model.safetensors in 16 hexadecimal digits,
+ * as `xxhsum -H64` prints it. Reads the file again.
  *  @return 0; EES_EMODEL cannot be read; EES_EUNSUPPORTED random weights have no file; EES_ENOMEM */
 EES_API int ees_model_hash(const ees_model *model, char out[EES_HASH_TEXT], ees_error *err);
 
@@ -148,20 +154,21 @@ typedef struct ees_policy_options {
     /** NULL: the model's own (config.json); else one of ees_policy_names(). "confidence": max softmax > threshold.
      *  "patience": `patience` exits in a row with one class. "none": always full depth, no early head runs. */
     const char *name;
-    unsigned n_thresholds;           /**< 0: the model's or the policy's default; 1: for every exit; else one per exit */
+    unsigned n_thresholds; /**< 0: the model's or the policy's default; 1: for every exit; else one per exit */
     float thresholds[EES_MAX_EXITS];
-    unsigned patience;               /**< exits counted; 0: the model's or the policy's default */
-    unsigned lag;                    /**< "temporal": how many frames before its stream's reference frame is, 1 to
-                                      *   EES_MAX_LAG; 0: the model's or the policy's default */
-    /** Frames whose picture differs from the last one that was computed by less than this are not computed and repeat its
-     *  answer (EES_STATUS_SKIPPED). In grey levels of 0 to 255, of the patch that changed most; noise alone makes some.
-     *  0: the model's, none by default and under "none"; below 0: every frame is computed. Off while exits are replayed. */
+    unsigned patience; /**< exits counted; 0: the model's or the policy's default */
+    unsigned lag;      /**< "temporal": how many frames before its stream's reference frame is, 1 to
+                        *   EES_MAX_LAG; 0: the model's or the policy's default */
+    /** Frames whose picture differs from the last one that was computed by less than this are not computed and repeat
+     * its answer (EES_STATUS_SKIPPED). In grey levels of 0 to 255, of the patch that changed most; noise alone makes
+     * some. 0: the model's, none by default and under "none"; below 0: every frame is computed. Off while exits are
+     * replayed. */
     float skip_below;
-    unsigned n_weights;              /**< "ensemble_mean": 0 the model's, or all 1; else n_exits + 1 */
+    unsigned n_weights; /**< "ensemble_mean": 0 the model's, or all 1; else n_exits + 1 */
     float weights[EES_MAX_EXITS + 1];
-    unsigned n_degraded;             /**< 0: the model's; a model without: never degraded; 1: for every exit; else one per exit */
-    float degraded[EES_MAX_EXITS];   /**< how far thresholds may move under overload: each equal to its threshold or on the
-                                      *   side that lets more frames leave (lower for confidence, higher for entropy) */
+    unsigned n_degraded; /**< 0: the model's; a model without: never degraded; 1: for every exit; else one per exit */
+    float degraded[EES_MAX_EXITS]; /**< how far thresholds may move under overload: each equal to its threshold or on
+                                    * the side that lets more frames leave (lower for confidence, higher for entropy) */
     /** Forced exits for benchmarks: frame i leaves at replay[i % n_replay] (0 .. n_exits), whatever its logits say;
      *  every head on the way still runs. NULL: off. Copied. */
     const uint8_t *replay;
@@ -183,8 +190,8 @@ EES_API int ees_policy_resolve(const ees_model *model, const ees_policy_options 
 EES_API int ees_policy_walk(const ees_policy_options *resolved, unsigned n_exits, unsigned n_classes,
                             const float *logits, ees_error *err);
 
-/** Can any frame leave early? false under "none", and where counts or thresholds are out of reach: a patience of more than
- *  the exits there are, a confidence above 1. */
+/** Can any frame leave early? false under "none", and where counts or thresholds are out of reach: a patience of more
+ * than the exits there are, a confidence above 1. */
 EES_API bool ees_policy_can_leave(const ees_policy_options *resolved, unsigned n_exits);
 
 /** Names of all policies, NULL-terminated. */
@@ -202,12 +209,12 @@ enum ees_threshold_rule {
 
 typedef struct ees_policy_info {
     enum ees_threshold_rule rule;
-    bool counts;       /**< what it says at an exit also depends on the exits before */
-    unsigned patience;    /**< its default; 0: it takes none */
+    bool counts;            /**< what it says at an exit also depends on the exits before */
+    unsigned patience;      /**< its default; 0: it takes none */
     bool views_by_patience; /**< what it answers depends on the patience: a view is of one patience only */
-    bool looks_back;   /**< and on an earlier frame's answer */
-    bool needs_gate;   /**< logits alone do not decide */
-    bool needs_members; /**< needs learned weights of the model */
+    bool looks_back;        /**< and on an earlier frame's answer */
+    bool needs_gate;        /**< logits alone do not decide */
+    bool needs_members;     /**< needs learned weights of the model */
 } ees_policy_info;
 
 /** @return 0; EES_EINVAL unknown name. "none" has no rule and counts nothing */
@@ -215,11 +222,11 @@ EES_API int ees_policy_get_info(const char *name, ees_policy_info *out, ees_erro
 
 /** What a policy sees at one exit, whatever its thresholds and counts. */
 typedef struct ees_exit_view {
-    float score;         /**< what the threshold is compared with; NaN: nothing, or not finite */
-    float confidence;    /**< of the answer */
-    uint32_t class_idx;  /**< the answer, should the frame leave here */
+    float score;        /**< what the threshold is compared with; NaN: nothing, or not finite */
+    float confidence;   /**< of the answer */
+    uint32_t class_idx; /**< the answer, should the frame leave here */
     uint16_t n_votes;
-    bool finite;         /**< false: never leaves here */
+    bool finite; /**< false: never leaves here */
 } ees_exit_view;
 
 /** What a policy sees of recorded frames.
@@ -229,8 +236,9 @@ typedef struct ees_exit_view {
  *  @param gates     (n_frames, n_exits) what the gate said; NULL: unknown
  *  @param out       (n_frames, n_exits + 1)
  *  @return 0; EES_EINVAL "gate" without gates, ensembles without the weights they need; EES_ENOMEM */
-EES_API int ees_policy_view(const ees_model *model, const ees_policy_options *resolved, unsigned n_exits, unsigned n_classes,
-                            const float *logits, const float *gates, size_t n_frames, ees_exit_view *out, ees_error *err);
+EES_API int ees_policy_view(const ees_model *model, const ees_policy_options *resolved, unsigned n_exits,
+                            unsigned n_classes, const float *logits, const float *gates, size_t n_frames,
+                            ees_exit_view *out, ees_error *err);
 
 /** Decide for frames seen by ees_policy_view() under the same policy, as an engine would; they follow each other in one
  *  stream.
@@ -242,8 +250,8 @@ EES_API int ees_policy_replay(const ees_policy_options *resolved, unsigned n_exi
 /** What a model's certificate promises; its policy is the model's own. */
 typedef struct ees_certificate {
     const char *file;
-    ees_policy_options policy;                   /**< resolved */
-    uint64_t exit_frames[EES_MAX_EXITS + 1];     /**< frames that took each exit when it was made */
+    ees_policy_options policy;               /**< resolved */
+    uint64_t exit_frames[EES_MAX_EXITS + 1]; /**< frames that took each exit when it was made */
 } ees_certificate;
 
 /** NULL: the model has none. Lives as long as the model. */

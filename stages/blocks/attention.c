@@ -62,6 +62,7 @@ static int open_attention(struct ees__loader *loader, const char *prefix, unsign
     }
     a->eps = (float)d->norm_eps;
     a->shape = (struct ees__attention){.t = d->n_tokens, .h = d->n_heads, .d = c / d->n_heads};
+    a->shape.rounded = loader->precision != EES__F32;
     a->shape.scale = (float)(1.0 / sqrt((double)a->shape.d));
     fill_cost(loader->kernels, &a->shape, cost);
     *self = a;

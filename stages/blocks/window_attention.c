@@ -148,6 +148,7 @@ static int open_windows(struct ees__loader *loader, const char *prefix, unsigned
     a->eps = (float)d->norm_eps;
     a->n_windows = windows.rows * windows.columns;
     a->shape = (struct ees__attention){.t = windows.h * windows.w, .h = d->n_heads, .d = d->n_channels / d->n_heads};
+    a->shape.rounded = loader->precision != EES__F32;
     a->shape.scale = (float)(1.0 / sqrt((double)a->shape.d));
     a->group = ees__max_size(EES__CHUNK_ROWS / a->shape.t, 1);
     int rc = load_windows(loader, prefix, &windows, a, err);

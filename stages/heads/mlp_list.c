@@ -44,8 +44,9 @@ int ees__mlp_list_open(struct ees__loader *loader, const char *prefix, size_t n_
     for (size_t i = 0; i < n; i++) {
         char leaf[32];
         snprintf(leaf, sizeof leaf, "mlp.%zu", i);
-        int rc =
-            ees__load_linear(loader, prefix, leaf, EES_SHAPE(widths[i + 1], widths[i]), true, &out->layers[i], err);
+        const struct ees__tensor_shape *shape = EES_SHAPE(widths[i + 1], widths[i]);
+        int rc = i + 1 < n ? ees__load_linear(loader, prefix, leaf, shape, true, &out->layers[i], err)
+                           : ees__load_f32_linear(loader, prefix, leaf, shape, true, &out->layers[i], err);
         if (rc < 0) {
             ees__mlp_list_close(out);
             return rc;

@@ -49,15 +49,13 @@ bool ees__blas_load(void) {
     return sgemm != NULL;
 }
 
-static size_t linear_packed_floats(size_t n, size_t k) { return n * k; }
+static size_t f32_packed_bytes(size_t n, size_t k) { return n * k * sizeof(float); }
 
-static void linear_pack(const float *w, size_t n, size_t k, float *packed) { memcpy(packed, w, n * k * sizeof(float)); }
-
-static size_t linear_scratch_floats(size_t m, size_t n, size_t k) { return 0; }
+static void f32_pack(const void *w, size_t n, size_t k, void *packed) { memcpy(packed, w, n * k * sizeof(float)); }
 
 /* The bias goes into y first, the product is added to it. */
-static void linear(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
-                   const struct ees__post *post, float *scratch) {
+static void f32_run(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                    const struct ees__post *post, float *scratch) {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < l->n; j++)
             y[i * ldy + j] = ees__post_adds(post->op) ? y[i * ldy + j] + l->bias[j] : l->bias[j];
@@ -65,6 +63,8 @@ static void linear(const struct ees__linear *l, const float *x, size_t ldx, size
           (int)l->k, 1.0f, y, (int)ldy);
     ees__post_scalar(y, ldy, m, l->n, post);
 }
+
+static const struct ees__product f32_product = {.packed_bytes = f32_packed_bytes, .pack = f32_pack, .run = f32_run};
 
 static size_t attention_scratch_floats(size_t t, size_t d) {
     size_t floats;
@@ -92,10 +92,9 @@ static void attention(const struct ees__attention *a, const float *qkv, size_t l
 const struct ees__kernels ees__kernels_blas = {
     .name = "blas",
     .tile_rows = 16, /* of the libraries we know */
-    .linear_packed_floats = linear_packed_floats,
-    .linear_pack = linear_pack,
-    .linear_scratch_floats = linear_scratch_floats,
-    .linear = linear,
+    .products = {[EES__F32] = &f32_product},
+    .linear_scratch_floats = ees__linear_scratch_floats,
+    .linear = ees__linear_run,
     .layernorm = ees__layernorm_scalar,
     .attention_packed_floats = ees__attention_packed_none,
     .attention_scratch_floats = attention_scratch_floats,

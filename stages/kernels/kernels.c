@@ -1,71 +1,102 @@
 /* SPDX-License-Identifier: MIT */
-/* Which levels this build and this CPU have, and packed weights. */
+/* Which levels this build and this CPU have. */
 #include "stages/kernels/kernels.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/cpu.h"
 #include "common/fail.h"
-#include "common/mem.h"
 #include "stages/kernels/levels.h"
 
-/* Every level by name, best first; `kernels` NULL: for another architecture. */
+/* Every level by name, best first. `base` NULL: for another architecture. */
 struct level {
     const char *name;
-    const struct ees__kernels *kernels;
-    unsigned cpu_flag; /* 0: runs on any CPU */
+    const struct ees__kernels *base;
+    const struct ees__product *s8, *bf16;
+    const struct ees__attention_core *core; /* NULL: the base's */
+    unsigned cpu_flags;                     /* all needed; 0: runs on any CPU */
 };
 
 #if defined(__x86_64__)
-#define X86_KERNELS(level) &ees__kernels_##level
-#define ARM_KERNELS(level) NULL
+#define X86(object) &object
+#define ARM(object) NULL
 #elif defined(__aarch64__)
-#define X86_KERNELS(level) NULL
-#define ARM_KERNELS(level) &ees__kernels_##level
+#define X86(object) NULL
+#define ARM(object) &object
 #else
-#define X86_KERNELS(level) NULL
-#define ARM_KERNELS(level) NULL
+#define X86(object) NULL
+#define ARM(object) NULL
 #endif
 
 static const struct level levels[] = {
-    {"avx512", X86_KERNELS(avx512), EES__CPU_AVX512},
-    {"avx2", X86_KERNELS(avx2), EES__CPU_AVX2},
-    {"neon", ARM_KERNELS(neon), EES__CPU_NEON},
-    {"blas", &ees__kernels_blas, 0},
-    {"scalar", &ees__kernels_scalar, 0},
+    {"avx512bf16", X86(ees__kernels_avx512), X86(ees__s8_avx512vnni), X86(ees__bf16_avx512),
+     X86(ees__attention_bf16_avx512), EES__CPU_AVX512 | EES__CPU_AVX512_VNNI | EES__CPU_AVX512_BF16},
+    {"avx512vnni", X86(ees__kernels_avx512), X86(ees__s8_avx512vnni), NULL, NULL,
+     EES__CPU_AVX512 | EES__CPU_AVX512_VNNI},
+    {"avx512", X86(ees__kernels_avx512), X86(ees__s8_avx512), NULL, NULL, EES__CPU_AVX512},
+    {"avx2vnni", X86(ees__kernels_avx2), X86(ees__s8_avx2vnni), NULL, NULL, EES__CPU_AVX2 | EES__CPU_AVX_VNNI},
+    {"avx2", X86(ees__kernels_avx2), X86(ees__s8_avx2), NULL, NULL, EES__CPU_AVX2},
+    {"i8mm", ARM(ees__kernels_neon), ARM(ees__s8_i8mm), NULL, NULL, EES__CPU_NEON | EES__CPU_DOTPROD | EES__CPU_I8MM},
+    {"dotprod", ARM(ees__kernels_neon), ARM(ees__s8_dotprod), NULL, NULL, EES__CPU_NEON | EES__CPU_DOTPROD},
+    {"neon", ARM(ees__kernels_neon), ARM(ees__s8_neon), NULL, NULL, EES__CPU_NEON},
+    {"blas", &ees__kernels_blas, &ees__s8_scalar, NULL, NULL, 0},
+    {"scalar", &ees__kernels_scalar, &ees__s8_scalar, &ees__bf16_scalar, NULL, 0},
 };
 enum { N_LEVELS = sizeof levels / sizeof *levels };
 
+static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
+static struct ees__kernels tables[N_LEVELS]; /* written under tables_once; of other architectures zeroed */
+
+static void fill_tables(void) {
+    for (size_t i = 0; i < N_LEVELS; i++) {
+        if (!levels[i].base)
+            continue;
+        tables[i] = *levels[i].base;
+        tables[i].name = levels[i].name;
+        tables[i].products[EES__S8] = levels[i].s8;
+        tables[i].products[EES__BF16] = levels[i].bf16;
+        if (levels[i].core) {
+            tables[i].attention_scratch_floats = levels[i].core->scratch_floats;
+            tables[i].attention_pack = levels[i].core->pack;
+            tables[i].attention = levels[i].core->run;
+        }
+    }
+}
+
 /* Loads the BLAS library when asked about that level, and only then. */
 static bool level_runs(const struct level *level) {
-    if (!level->kernels || (ees__cpu_flags() & level->cpu_flag) != level->cpu_flag)
+    if (!level->base || (ees__cpu_flags() & level->cpu_flags) != level->cpu_flags)
         return false;
-    return level->kernels != &ees__kernels_blas || ees__blas_load();
+    return level->base != &ees__kernels_blas || ees__blas_load();
 }
 
 static const struct ees__kernels *find_best(void) {
-    const struct level *level = levels;
-    while (!level_runs(level))
-        level++; /* ends: the last level, scalar, always runs */
-    return level->kernels;
+    size_t i = 0;
+    while (!level_runs(&levels[i]))
+        i++; /* ends: the last level, scalar, always runs */
+    return &tables[i];
 }
 
 const struct ees__kernels *ees__kernels_get(const char *name, ees_error *err) {
+    pthread_once(&tables_once, fill_tables);
     if (!name || strcmp(name, "auto") == 0)
         return find_best();
-    for (size_t i = 0; i < N_LEVELS; i++) {
-        if (strcmp(levels[i].name, name))
-            continue;
-        if (level_runs(&levels[i]))
-            return levels[i].kernels;
-        EES_FAIL(err, EES_EUNSUPPORTED, "kernels \"%s\": %s", name,
-                 levels[i].kernels == &ees__kernels_blas ? "no BLAS library with cblas_sgemm found"
-                 : levels[i].kernels                     ? "this CPU lacks them"
-                                                         : "built for another architecture");
-        return NULL;
+    char names[160] = "";
+    for (size_t i = 0, at = 0; i < N_LEVELS; i++) {
+        if (strcmp(levels[i].name, name) == 0) {
+            if (level_runs(&levels[i]))
+                return &tables[i];
+            EES_FAIL(err, EES_EUNSUPPORTED, "kernels \"%s\": %s", name,
+                     levels[i].base == &ees__kernels_blas ? "no BLAS library with cblas_sgemm found"
+                     : levels[i].base                     ? "this CPU lacks them"
+                                                          : "built for another architecture");
+            return NULL;
+        }
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", levels[i].name);
     }
-    EES_FAIL(err, EES_EINVAL, "kernels \"%s\": unknown (avx512, avx2, neon, blas, scalar)", name);
+    EES_FAIL(err, EES_EINVAL, "kernels \"%s\": unknown (%s)", name, names);
     return NULL;
 }
 
@@ -74,41 +105,14 @@ static const struct ees__kernels *running[N_LEVELS]; /* written under list_once 
 static size_t n_running;
 
 static void fill_list(void) {
+    pthread_once(&tables_once, fill_tables);
     for (size_t i = 0; i < N_LEVELS; i++)
         if (level_runs(&levels[i]))
-            running[n_running++] = levels[i].kernels;
+            running[n_running++] = &tables[i];
 }
 
 const struct ees__kernels *const *ees__kernels_list(size_t *n) {
     pthread_once(&list_once, fill_list);
     *n = n_running;
     return running;
-}
-
-int ees__linear_open(const struct ees__kernels *kernels, const float *w, const float *bias, size_t n, size_t k,
-                     struct ees__linear *out, ees_error *err) {
-    size_t padded, elements;
-    *out = (struct ees__linear){.n = n, .k = k};
-    if (!ees__add(n, EES__MAX_TILE_COLUMNS, &padded) || !ees__mul(padded, k, &elements))
-        return EES_FAIL(err, EES_ENOMEM, "weights of %zu x %zu: too large", n, k);
-    out->packed = ees__calloc_aligned(kernels->linear_packed_floats(n, k), sizeof(float));
-    out->bias = ees__calloc_aligned(ees__round_up(n, EES__MAX_TILE_COLUMNS), sizeof(float));
-    if (!out->packed || !out->bias) {
-        ees__linear_close(out);
-        return EES_FAIL(err, EES_ENOMEM, "weights of %zu x %zu: out of memory", n, k);
-    }
-    kernels->linear_pack(w, n, k, out->packed);
-    if (bias)
-        memcpy(out->bias, bias, n * sizeof(float));
-    return 0;
-}
-
-void ees__linear_close(struct ees__linear *l) {
-    ees__free(l->packed);
-    ees__free(l->bias);
-    *l = (struct ees__linear){0};
-}
-
-size_t ees__linear_bytes(const struct ees__kernels *kernels, size_t n, size_t k) {
-    return (kernels->linear_packed_floats(n, k) + ees__round_up(n, EES__MAX_TILE_COLUMNS)) * sizeof(float);
 }

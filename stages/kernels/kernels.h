@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The operations a unit is made of: one table a level (scalar, blas, avx2, avx512, neon), signatures declared once.
+/* The operations a unit is made of: one table a level (scalar, blas, avx2, avx512, neon, ...), signatures declared
+ * once.
  *
- * All matrices are float32, row-major, a leading dimension (floats from row to row) named ld*. `m` rows of tokens are
- * independent: row i of a result depends on row i of the input alone, and is the same to the last bit whatever m is and
- * whichever rows stand beside it. No function allocates, locks or keeps state; all are safe from any thread.
+ * All matrices but packed weights are float32, row-major, a leading dimension (floats from row to row) named ld*. `m`
+ * rows of tokens are independent: row i of a result depends on row i of the input alone, and is the same to the last
+ * bit whatever m is and whichever rows stand beside it. No function allocates, locks or keeps state; all are safe from
+ * any thread.
  *
  * The scalar level is the readable definition and the twin every other level is checked against. */
 #ifndef EES_STAGES_KERNELS_H
@@ -11,14 +13,35 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "eestream/error.h"
 
+/* What a product multiplies. Rows of x are float32 in memory and narrowed by the product itself.
+ *
+ * int8: W_jp = scale_j q_jp with q in [-127, 127] and one scale an output; x_ip = scale_i (u_ip - zero_i) with u in
+ * [0, 255], scale and zero of the row at hand, its range widened to hold 0. The sum of (u - zero) q is exact in int32,
+ * the rest is one float32 fused multiply-add, so every level gives the same bits up to the post operation. A row with a
+ * NaN or an infinity gives NaNs; values below 2^-100 of a row that has no larger ones count as 0.
+ *
+ * bf16: x and W are rounded to nearest even, products are summed in float32. */
+enum ees__precision { EES__F32, EES__BF16, EES__S8, EES__N_PRECISIONS };
+
+/* "fp32", "bf16", "int8". */
+const char *ees__precision_name(enum ees__precision precision);
+/* @return 0, or -1: no precision has that name */
+int ees__precision_find(const char *name, enum ees__precision *out);
+
+struct ees__product;
+
 /* y = x W^T + bias, W packed for one level. Filled by ees__linear_open(). */
 struct ees__linear {
-    size_t n, k;   /* W is (n, k) */
-    float *packed; /* level's own layout */
-    float *bias;   /* (n,) zero-padded to a whole register tile */
+    size_t n, k; /* W is (n, k) */
+    const struct ees__product *product;
+    void *packed;  /* the product's own layout */
+    float *bias;   /* (n,), this and the next two zero-padded to a whole register tile */
+    float *scale;  /* (n,) int8: of the rows of W */
+    int32_t *sums; /* (n,) int8: of the rows of q */
 };
 
 /* What happens to each element z of a product before it is stored. */
@@ -50,6 +73,17 @@ struct ees__attention {
     float scale;       /* of the scores */
     const float *bias; /* (h, t, ld) or NULL */
     const float *mask; /* (t, ld), of every head, or NULL */
+    bool rounded;      /* a level may round what it multiplies to bf16, where that is faster */
+};
+
+/* Products of one precision at one level. */
+struct ees__product {
+    size_t (*packed_bytes)(size_t n, size_t k);
+    /* `w`: (n, k) of float, of uint16_t (the upper halves of floats, bf16), or of int8_t q */
+    void (*pack)(const void *w, size_t n, size_t k, void *packed);
+    /* See ees__kernels.linear. */
+    void (*run)(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                const struct ees__post *post, float *scratch);
 };
 
 static inline size_t ees__score_ld(size_t t) { return (t + 15) / 16 * 16; }
@@ -58,12 +92,10 @@ struct ees__kernels {
     const char *name; /* "avx512" */
     size_t tile_rows; /* rows a product computes at once: a part of fewer is slower a row */
 
-    /* Size and layout of a packed weight matrix. `w` is (n, k) row-major. */
-    size_t (*linear_packed_floats)(size_t n, size_t k);
-    void (*linear_pack)(const float *w, size_t n, size_t k, float *packed);
+    const struct ees__product *products[EES__N_PRECISIONS]; /* bf16 may be NULL: float32 instead */
 
     /* y (m, n) = post(x (m, k) W^T + bias). x and y do not overlap. `scratch`: linear_scratch_floats(m, n, k), aligned
-     * to a cache line. */
+     * to a cache line, enough for any precision. */
     size_t (*linear_scratch_floats)(size_t m, size_t n, size_t k);
     void (*linear)(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
                    const struct ees__post *post, float *scratch);
@@ -104,10 +136,20 @@ const struct ees__kernels *ees__kernels_get(const char *name, ees_error *err);
 /* Levels this machine can run, best first; *n is set. For tests and `--version`. */
 const struct ees__kernels *const *ees__kernels_list(size_t *n);
 
-/* Pack (n, k) weights and a bias (NULL: zeros) for a level. @return 0; EES_ENOMEM */
+/* Pack (n, k) weights and a bias (NULL: zeros) for a level, rounded to a precision it has. int8 takes max |W_j| / 127
+ * for the scale of row j: weights that are such multiples already keep their q.
+ * @return 0; EES_ENOMEM */
+int ees__linear_open_as(const struct ees__kernels *kernels, enum ees__precision precision, const float *w,
+                        const float *bias, size_t n, size_t k, struct ees__linear *out, ees_error *err);
 int ees__linear_open(const struct ees__kernels *kernels, const float *w, const float *bias, size_t n, size_t k,
-                     struct ees__linear *out, ees_error *err);
-void ees__linear_close(struct ees__linear *l); /* accepts a zeroed one */
-size_t ees__linear_bytes(const struct ees__kernels *kernels, size_t n, size_t k);
+                     struct ees__linear *out, ees_error *err); /* float32 */
+void ees__linear_close(struct ees__linear *l);                 /* accepts a zeroed one */
+size_t ees__linear_bytes(const struct ees__linear *l);
+
+/* q of a row of n weights for int8, and its scale. Values below 2^-100 everywhere: scale 0, q 0. */
+float ees__quantise_row(const float *w, size_t n, int8_t *q);
+
+/* The upper half of a float, rounded to nearest even; NaN stays NaN. */
+uint16_t ees__round_bf16(float x);
 
 #endif

@@ -6,15 +6,36 @@
 #include <stdbool.h>
 
 #include "stages/kernels/kernels.h"
+#include "stages/kernels/narrow.h"
 
-enum { EES__MAX_TILE_COLUMNS = 64 }; /* ees__linear.bias is zero-padded to a multiple of this */
+enum { EES__MAX_TILE_COLUMNS = 64 }; /* ees__linear.bias, scale and sums are zero-padded to a multiple of this */
 
+/* Operations in float32. Levels that differ in products of narrow elements alone share one of these. */
 extern const struct ees__kernels ees__kernels_scalar, ees__kernels_blas;
+extern const struct ees__product ees__s8_scalar, ees__bf16_scalar;
 #if defined(__x86_64__)
 extern const struct ees__kernels ees__kernels_avx2, ees__kernels_avx512;
+extern const struct ees__product ees__s8_avx2, ees__s8_avx2vnni, ees__s8_avx512, ees__s8_avx512vnni, ees__bf16_avx512;
 #elif defined(__aarch64__)
 extern const struct ees__kernels ees__kernels_neon;
+extern const struct ees__product ees__s8_neon, ees__s8_dotprod, ees__s8_i8mm;
 #endif
+
+/* An attention core in place of a float32 level's own; K and V packed take no more room than there. */
+struct ees__attention_core {
+    size_t (*scratch_floats)(size_t t, size_t d);
+    void (*pack)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, float *packed);
+    void (*run)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first, size_t end,
+                const float *packed, float *out, size_t ldout, float *scratch);
+};
+#if defined(__x86_64__)
+extern const struct ees__attention_core ees__attention_bf16_avx512;
+#endif
+
+/* The two members every table shares: a product by the linear's own precision, and room for the hungriest precision. */
+void ees__linear_run(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                     const struct ees__post *post, float *scratch);
+size_t ees__linear_scratch_floats(size_t m, size_t n, size_t k);
 
 /* Loads a BLAS library on the first call; false when there is none. Any thread. */
 bool ees__blas_load(void);

@@ -46,23 +46,90 @@ static float apply_post(float z, float y, size_t j, const struct ees__post *post
     return z;
 }
 
-static size_t linear_packed_floats(size_t n, size_t k) { return n * k; }
+static size_t f32_packed_bytes(size_t n, size_t k) { return n * k * sizeof(float); }
 
-static void linear_pack(const float *w, size_t n, size_t k, float *packed) { memcpy(packed, w, n * k * sizeof(float)); }
-
-static size_t linear_scratch_floats(size_t m, size_t n, size_t k) { return 0; }
+static void f32_pack(const void *w, size_t n, size_t k, void *packed) { memcpy(packed, w, n * k * sizeof(float)); }
 
 /* z_ij = sum_p x_ip w_jp + bias_j */
-static void linear(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
-                   const struct ees__post *post, float *scratch) {
+static void f32_run(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                    const struct ees__post *post, float *scratch) {
+    const float *w = l->packed;
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < l->n; j++) {
             double z = l->bias[j];
             for (size_t p = 0; p < l->k; p++)
-                z += (double)x[i * ldx + p] * l->packed[j * l->k + p];
+                z += (double)x[i * ldx + p] * w[j * l->k + p];
             y[i * ldy + j] = apply_post((float)z, y[i * ldy + j], j, post);
         }
 }
+
+static const struct ees__product f32_product = {.packed_bytes = f32_packed_bytes, .pack = f32_pack, .run = f32_run};
+
+static size_t s8_packed_bytes(size_t n, size_t k) { return n * k; }
+
+static void s8_pack(const void *w, size_t n, size_t k, void *packed) { memcpy(packed, w, n * k); }
+
+/* low = min(0, x), high = max(0, x); a row with a NaN or an infinity has the scale NaN */
+static struct ees__narrow_row find_row(const float *x, size_t k, float *inverse) {
+    float low = 0.0f, high = 0.0f, poison = 0.0f;
+    for (size_t p = 0; p < k; p++) {
+        low = fminf(low, x[p]);
+        high = fmaxf(high, x[p]);
+        poison += x[p] * 0.0f;
+    }
+    struct ees__narrow_row row = ees__narrow_range(low, high, inverse);
+    row.scale += poison;
+    return row;
+}
+
+/* z_ij = scale_i scale_j sum_p (u_ip - zero_i) q_jp + bias_j, u = x / scale + zero to the nearest (see kernels.h) */
+static void s8_run(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                   const struct ees__post *post, float *scratch) {
+    const int8_t *q = l->packed;
+    uint8_t *u = (uint8_t *)scratch;
+    for (size_t i = 0; i < m; i++, x += ldx, y += ldy) {
+        float inverse;
+        const struct ees__narrow_row row = find_row(x, l->k, &inverse);
+        for (size_t p = 0; p < l->k; p++) {
+            float rounded = rintf(x[p] * inverse) + (float)row.zero;
+            u[p] = (uint8_t)fminf(fmaxf(rounded, 0.0f), 255.0f);
+        }
+        for (size_t j = 0; j < l->n; j++) {
+            int32_t sum = 0;
+            for (size_t p = 0; p < l->k; p++)
+                sum += (u[p] - row.zero) * q[j * l->k + p];
+            y[j] = apply_post(fmaf((float)sum, row.scale * l->scale[j], l->bias[j]), y[j], j, post);
+        }
+    }
+}
+
+const struct ees__product ees__s8_scalar = {.packed_bytes = s8_packed_bytes, .pack = s8_pack, .run = s8_run};
+
+static size_t bf16_packed_bytes(size_t n, size_t k) { return n * k * sizeof(uint16_t); }
+
+static void bf16_pack(const void *w, size_t n, size_t k, void *packed) { memcpy(packed, w, bf16_packed_bytes(n, k)); }
+
+static float widen_bf16(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* z_ij = sum_p bf16(x_ip) bf16(w_jp) + bias_j */
+static void bf16_run(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                     const struct ees__post *post, float *scratch) {
+    const uint16_t *w = l->packed;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < l->n; j++) {
+            double z = l->bias[j];
+            for (size_t p = 0; p < l->k; p++)
+                z += (double)widen_bf16(ees__round_bf16(x[i * ldx + p])) * widen_bf16(w[j * l->k + p]);
+            y[i * ldy + j] = apply_post((float)z, y[i * ldy + j], j, post);
+        }
+}
+
+const struct ees__product ees__bf16_scalar = {.packed_bytes = bf16_packed_bytes, .pack = bf16_pack, .run = bf16_run};
 
 /* mu = mean x, var = mean (x - mu)^2, y = (x - mu) / sqrt(var + eps) gamma + beta (spec 0, "LN") */
 void ees__layernorm_scalar(const float *x, size_t ldx, size_t rows, size_t c, const float *gamma, const float *beta,
@@ -182,10 +249,9 @@ void ees__post_scalar(float *y, size_t ldy, size_t m, size_t n, const struct ees
 const struct ees__kernels ees__kernels_scalar = {
     .name = "scalar",
     .tile_rows = 1,
-    .linear_packed_floats = linear_packed_floats,
-    .linear_pack = linear_pack,
-    .linear_scratch_floats = linear_scratch_floats,
-    .linear = linear,
+    .products = {[EES__F32] = &f32_product},
+    .linear_scratch_floats = ees__linear_scratch_floats,
+    .linear = ees__linear_run,
     .layernorm = ees__layernorm_scalar,
     .attention_packed_floats = ees__attention_packed_none,
     .attention_scratch_floats = attention_scratch_floats,

@@ -4,9 +4,6 @@
 #ifndef EES_STAGES_KERNELS_SIMD_ATTENTION_H
 #define EES_STAGES_KERNELS_SIMD_ATTENTION_H
 
-/* A vector more than t needs: rows a power of two apart would fall into the same cache sets. */
-static size_t scores_ld(size_t t) { return ees__round_up(t, TILE_COLUMNS) + VL; }
-
 /* Panels of keys, [t / TILE_COLUMNS][d][TILE_COLUMNS]; behind them panels of columns of V,
  * [d / TILE_COLUMNS][t][TILE_COLUMNS]. */
 static size_t keys_floats(size_t t, size_t d) { return ees__round_up(t, TILE_COLUMNS) * d; }
@@ -36,34 +33,6 @@ static void pack_values(const float *v, size_t ldv, size_t t, size_t d, float *p
     }
 }
 
-/* row[0 .. padded) += addend, padded whole vectors of n elements. */
-INLINE void add_row(float *row, size_t padded, const float *addend) {
-    for (size_t i = 0; i < padded; i += VL)
-        store(row + i, load(row + i) + load(addend + i));
-}
-
-/* row[0 .. n) = exp(row + bias + mask - max), returns the sum; NULL adds nothing. The row has room for whole vectors. A
- * NaN anywhere makes the sum NaN: the maximum may pass over it, the exponential does not. */
-static float exponentiate_row(float *row, size_t n, const float *bias, const float *mask) {
-    size_t padded = ees__round_up(n, VL);
-    for (size_t i = n; i < padded; i++)
-        row[i] = -__builtin_inff();
-    if (bias)
-        add_row(row, padded, bias);
-    if (mask)
-        add_row(row, padded, mask);
-    vf max = load(row);
-    for (size_t i = VL; i < padded; i += VL)
-        max = vector_max(load(row + i), max);
-    vf shift = splat(lanes_max(max)), sum = {0};
-    for (size_t i = 0; i < padded; i += VL) {
-        vf e = exp_nonpositive(load(row + i) - shift);
-        store(row + i, e);
-        sum += e;
-    }
-    return lanes_sum(sum);
-}
-
 /* y = a b for a panel that is in the cache already. */
 static void multiply_cached(const float *b, size_t k, const float *a, size_t lda, size_t rows, float *y, size_t ldy) {
     const struct panel_step step = {.b = b, .bias = no_bias, .k = k, .prefetch = (uintptr_t)b};
@@ -76,10 +45,6 @@ struct packed_head {
     const float *bias, *mask; /* (t, ees__score_ld(t)) or NULL */
     size_t t, d;
 };
-
-INLINE const float *score_row(const float *addend, size_t t, size_t row) {
-    return addend ? addend + row * ees__score_ld(t) : NULL;
-}
 
 /* out (rows, d) of query rows q, the first of which is row `first` of the head. */
 static void attend_rows(const struct packed_head *head, const float *q, size_t ldq, size_t first, size_t rows,

@@ -12,9 +12,6 @@
 #ifndef EES_STAGES_KERNELS_SIMD_LINEAR_H
 #define EES_STAGES_KERNELS_SIMD_LINEAR_H
 
-/* Rows of x multiplied per pass: their block (k_block wide) stays in the private cache while panels stream by. */
-enum { ROW_CHUNK = 256 };
-
 enum { ROW_PANELS = 4 }; /* panels a lone row is multiplied with at once */
 
 /* What a tile multiplies its rows with: k rows of one panel. */
@@ -79,10 +76,7 @@ static tile_fn *const tiles[TILE_ROWS + 1] = {TILE_LIST(TILE_ENTRY)};
 
 static const float no_bias[ROW_PANELS * TILE_COLUMNS];
 
-/* Split m rows into the fewest tiles, as evenly as possible: first row of tile `idx` of `n`. */
-INLINE size_t tile_row(size_t m, size_t n_tiles, size_t idx) { return m * idx / n_tiles; }
-
-static size_t linear_packed_floats(size_t n, size_t k) { return ees__round_up(n, TILE_COLUMNS) * k; }
+static size_t f32_packed_bytes(size_t n, size_t k) { return ees__round_up(n, TILE_COLUMNS) * k * sizeof(float); }
 
 /* Panels of w (n, k), each element times `scale`. */
 static void pack_panels(const float *w, size_t ldw, size_t n, size_t k, float scale, float *packed) {
@@ -97,51 +91,7 @@ static void pack_panels(const float *w, size_t ldw, size_t n, size_t k, float sc
     }
 }
 
-static void linear_pack(const float *w, size_t n, size_t k, float *packed) { pack_panels(w, k, n, k, 1.0f, packed); }
-
-static size_t linear_scratch_floats(size_t m, size_t n, size_t k) { return 0; }
-
-/* What follows on a finished tile, still in the first cache. `post` is a constant in each instance. */
-INLINE void activate_rows(const enum ees__post_op post, float *y, size_t ldy, size_t rows, const float *scale,
-                          const float *shift) {
-    for (size_t i = 0; i < rows; i++)
-        for (int j = 0; j < TILE_VECTORS; j++) {
-            vf z = load(y + i * ldy + j * VL);
-            z = post == EES__POST_RELU        ? relu(z)
-                : post == EES__POST_SILU      ? silu(z)
-                : post == EES__POST_GELU_TANH ? gelu_tanh(z)
-                                              : gelu(z);
-            if (post == EES__POST_GELU_AFFINE)
-                z = z * load(scale + j * VL) + load(shift + j * VL);
-            store(y + i * ldy + j * VL, z);
-        }
-}
-
-static void activate_tile(enum ees__post_op post, float *y, size_t ldy, size_t rows, const float *scale,
-                          const float *shift) {
-    switch (post) {
-    case EES__POST_GELU:
-    case EES__POST_ADD_GELU:
-        activate_rows(EES__POST_GELU, y, ldy, rows, NULL, NULL);
-        break;
-    case EES__POST_GELU_AFFINE:
-        activate_rows(EES__POST_GELU_AFFINE, y, ldy, rows, scale, shift);
-        break;
-    case EES__POST_GELU_TANH:
-        activate_rows(EES__POST_GELU_TANH, y, ldy, rows, NULL, NULL);
-        break;
-    case EES__POST_RELU:
-        activate_rows(EES__POST_RELU, y, ldy, rows, NULL, NULL);
-        break;
-    case EES__POST_SILU:
-        activate_rows(EES__POST_SILU, y, ldy, rows, NULL, NULL);
-        break;
-    case EES__POST_NONE:
-    case EES__POST_ADD:
-    case EES__N_POST_OPS:
-        break;
-    }
-}
+static void f32_pack(const void *w, size_t n, size_t k, void *packed) { pack_panels(w, k, n, k, 1.0f, packed); }
 
 static void multiply_rows(const struct panel_step *step, const float *a, size_t lda, size_t rows, float *y,
                           size_t ldy) {
@@ -213,7 +163,7 @@ static void multiply_row(const struct panel_step *step, size_t panel_floats, con
 /* The panel of columns n, n + 1, ... and its block of k from `k`. */
 static void aim_step(struct panel_step *step, const struct ees__linear *l, const struct ees__post *post, size_t n,
                      size_t k) {
-    step->b = l->packed + n * l->k + k * TILE_COLUMNS;
+    step->b = (const float *)l->packed + n * l->k + k * TILE_COLUMNS;
     step->bias = k + step->k == l->k ? l->bias + n : no_bias;
     if (post->op == EES__POST_GELU_AFFINE) {
         step->scale = post->scale + n;
@@ -223,7 +173,7 @@ static void aim_step(struct panel_step *step, const struct ees__linear *l, const
 
 static void multiply_block(struct panel_step *step, const struct ees__linear *l, const struct ees__post *post, size_t k,
                            const float *x, size_t ldx, size_t m, float *y, size_t ldy) {
-    const float *next_block = k + step->k < l->k ? l->packed + (k + step->k) * TILE_COLUMNS : l->packed;
+    const float *packed = l->packed, *next_block = k + step->k < l->k ? packed + (k + step->k) * TILE_COLUMNS : packed;
     size_t n = 0;
     for (; m == 1 && l->n - n >= ROW_PANELS * TILE_COLUMNS; n += ROW_PANELS * TILE_COLUMNS) {
         aim_step(step, l, post, n, k);
@@ -251,13 +201,15 @@ static void linear_rows(const struct ees__linear *l, const float *x, size_t ldx,
     }
 }
 
-static void linear(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
-                   const struct ees__post *post, float *scratch) {
+static void f32_run(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                    const struct ees__post *post, float *scratch) {
     size_t n_chunks = (m + ROW_CHUNK - 1) / ROW_CHUNK;
     for (size_t idx = 0; idx < n_chunks; idx++) {
         size_t first = tile_row(m, n_chunks, idx), rows = tile_row(m, n_chunks, idx + 1) - first;
         linear_rows(l, x + first * ldx, ldx, rows, y + first * ldy, ldy, post);
     }
 }
+
+static const struct ees__product f32_product = {.packed_bytes = f32_packed_bytes, .pack = f32_pack, .run = f32_run};
 
 #endif

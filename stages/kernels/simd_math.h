@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* exp and the activations on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c,
+/* exp, the activations and softmax on vectors. Coefficients: tools/fit_gelu.py; errors: tests/kernels/check_gelu.c,
  * check_attention.c. */
 #ifndef EES_STAGES_KERNELS_SIMD_MATH_H
 #define EES_STAGES_KERNELS_SIMD_MATH_H
@@ -74,5 +74,33 @@ INLINE vf gelu_tanh(vf x) {
 }
 
 INLINE vf relu(vf x) { return vector_max((vf){0}, x); }
+
+/* row[0 .. padded) += addend, padded whole vectors of n elements. */
+INLINE void add_row(float *row, size_t padded, const float *addend) {
+    for (size_t i = 0; i < padded; i += VL)
+        store(row + i, load(row + i) + load(addend + i));
+}
+
+/* row[0 .. n) = exp(row + bias + mask - max), returns the sum; NULL adds nothing. The row has room for whole vectors. A
+ * NaN anywhere makes the sum NaN: the maximum may pass over it, the exponential does not. */
+INLINE float exponentiate_row(float *row, size_t n, const float *bias, const float *mask) {
+    size_t padded = ees__round_up(n, VL);
+    for (size_t i = n; i < padded; i++)
+        row[i] = -__builtin_inff();
+    if (bias)
+        add_row(row, padded, bias);
+    if (mask)
+        add_row(row, padded, mask);
+    vf max = load(row);
+    for (size_t i = VL; i < padded; i += VL)
+        max = vector_max(load(row + i), max);
+    vf shift = splat(lanes_max(max)), sum = {0};
+    for (size_t i = 0; i < padded; i += VL) {
+        vf e = exp_nonpositive(load(row + i) - shift);
+        store(row + i, e);
+        sum += e;
+    }
+    return lanes_sum(sum);
+}
 
 #endif

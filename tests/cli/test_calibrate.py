@@ -167,6 +167,7 @@ def test_foreign_certificates_are_refused(model, log_path, clip):
         "model.exits": lambda d: d["model"].update(exits=[3, 5, 7, 10]),
         "model.classes": lambda d: d["model"].update(classes=17),
         "model.input": lambda d: d["model"].update(input=[64, 96]),
+        "model.precision": lambda d: d["model"].update(precision="int8"),
         "exit_frames": lambda d: d.update(exit_frames=[1, 2]),
         "format": lambda d: d.update(format="diploma"),
         "version": lambda d: d.update(version=2),
@@ -201,6 +202,16 @@ def test_other_weights(model, log_path, clip):
     assert done.code == 2 and "model_hash" in message and "clip.log" in message
     assert run("calibrate", clip, "--limit", 60, "--model", model, "--target", "depth=5", "-q").code == 0
     assert run("run", clip, "--limit", 1, "--model", model, "-q").code == 0
+
+
+def test_other_precision(log_path, clip, tmp_path):
+    """The same weights rounded otherwise: neither the certificate nor the log are of what runs."""
+    path = tmp_path / "fp32.json"
+    path.write_text(json.dumps(certificate(log_path, "--target", "depth=5")))
+    done = run("run", clip, "--certificate", path, "--precision", "int8", "-q")
+    assert done.code == 4 and "model.precision" in error_line(done) and "calibrate again" in error_line(done)
+    done = run("calibrate", "--log", log_path, "--precision", "int8", "--target", "depth=5", "-q")
+    assert done.code == 2 and "precision" in error_line(done) and "clip.log" in error_line(done)
 
 
 # ---- Targets ---------------------------------------------------------------------------------------------

@@ -86,8 +86,8 @@ def test_nan_is_loaded_when_asked_and_its_frames_fail(model, mjpeg):
 
 def test_inspect_text_and_json_agree(model):
     text, data = run("inspect"), json.loads(run("inspect", model, "--format", "json").out)
-    rows = re.findall(r"^ *\d+  (\S+) +(\d+) +(-|\d+) +([\d.]+) +([\d.]+)$", text.out, re.M)
-    assert [row[0] for row in rows] == [unit["name"] for unit in data["units"]]
+    rows = re.findall(r"^ *\d+  (\S+) +(\d+) +(-|\d+) +([\d.]+) +([\d.]+)  (\w+)$", text.out, re.M)
+    assert [(row[0], row[5]) for row in rows] == [(unit["name"], unit["precision"]) for unit in data["units"]]
     assert sum(unit["weights_bytes"] for unit in data["units"]) <= data["weights_bytes"] * 1.01
     assert len(data["exits"]) == 4 and data["blocks"] == 12
     assert data["policy"]["thresholds"] == pytest.approx(

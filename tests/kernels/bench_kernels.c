@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Speed of one level on the calling thread:
  *
- *     bench_kernels --bench [LEVEL]        default: the best level of this machine
+ *     bench_kernels --bench [LEVEL [fp32|bf16|int8]]        default: the best level of this machine, fp32
  *
- * Contestants run in turn and medians are printed: a machine that slows down slows all of them. The peak is the core's
- * own rate of fused multiply-adds in vectors of the level, measured in the same rounds. To compare on AVX2 only:
- * OPENBLAS_CORETYPE=Haswell DNNL_MAX_CPU_ISA=AVX2 bench_kernels --bench avx2. */
+ * Contestants run in turn, in CPU time, and medians are printed: a machine that slows down slows all of them. The peak
+ * is the core's own rate of multiply-adds in vectors of the level and elements of the precision, measured in the same
+ * rounds. To compare on AVX2 only: OPENBLAS_CORETYPE=Haswell DNNL_MAX_CPU_ISA=AVX2 bench_kernels --bench avx2. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "bench_peers.h"
-#include "common/clock.h"
 #include "common/mem.h"
 #include "stages/kernels/kernels.h"
 
@@ -26,11 +26,18 @@ struct run {
     double ns[ROUNDS];
 };
 
+/* Of this thread: what other programs run meanwhile is not counted. */
+static double now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
 static double time_run(const struct run *r, size_t n) {
-    uint64_t start = ees__now_ns();
+    double start = now_ns();
     for (size_t i = 0; i < n; i++)
         r->run(r->opaque);
-    return (double)(ees__now_ns() - start) / (double)n;
+    return (now_ns() - start) / (double)n;
 }
 
 static int compare(const void *a, const void *b) {
@@ -67,10 +74,9 @@ static float *allocate(size_t n) {
 
 enum { FMA_STEPS = 4096 };
 
-static void run_peak(void *opaque) { run_fma(opaque, FMA_STEPS); }
-
 struct product {
     const struct ees__kernels *kernels;
+    enum ees__precision precision;
     size_t m, n, k;
     float *x, *w, *y, *scratch;
     struct ees__linear layer;
@@ -84,7 +90,7 @@ static void open_product(struct product *p, enum ees__post_op op) {
     p->y = allocate(p->m * p->n);
     p->scratch = allocate(p->kernels->linear_scratch_floats(p->m, p->n, p->k));
     p->post.op = op;
-    if (ees__linear_open(p->kernels, p->w, NULL, p->n, p->k, &p->layer, NULL))
+    if (ees__linear_open_as(p->kernels, p->precision, p->w, NULL, p->n, p->k, &p->layer, NULL))
         exit(1);
 }
 
@@ -102,6 +108,11 @@ static void run_ours(void *opaque) {
     p->kernels->linear(&p->layer, p->x, p->k, p->m, p->y, p->n, &p->post, p->scratch);
 }
 
+static void run_peak(void *opaque) {
+    struct product *p = opaque;
+    run_multiply_adds(p->kernels->name, p->precision, FMA_STEPS);
+}
+
 static void run_blas(void *opaque) {
     struct product *p = opaque;
     run_openblas(p->x, p->w, p->m, p->n, p->k, p->y);
@@ -109,18 +120,20 @@ static void run_blas(void *opaque) {
 
 static void run_dnnl(void *opaque) { run_onednn(((struct product *)opaque)->onednn); }
 
-static void bench_product(const struct ees__kernels *k, size_t m, size_t n, size_t depth, bool openblas) {
-    struct product p = {.kernels = k, .m = m, .n = n, .k = depth};
+static void bench_product(const struct ees__kernels *k, enum ees__precision precision, size_t m, size_t n, size_t depth,
+                          bool openblas) {
+    struct product p = {.kernels = k, .precision = precision, .m = m, .n = n, .k = depth};
     open_product(&p, EES__POST_NONE);
     p.onednn = open_onednn(p.x, p.w, m, n, depth, p.y);
-    struct run runs[4] = {{"ours", run_ours, &p, {0}}, {"peak", run_peak, (void *)k->name, {0}}};
+    struct run runs[4] = {{"ours", run_ours, &p, {0}}, {"peak", run_peak, &p, {0}}};
     size_t n_runs = 2, blas = 0, dnnl = 0;
     if (openblas)
         runs[blas = n_runs++] = (struct run){"openblas", run_blas, &p, {0}};
     if (p.onednn)
         runs[dnnl = n_runs++] = (struct run){"onednn", run_dnnl, &p, {0}};
     time_all(runs, n_runs);
-    double flops = 2.0 * (double)m * (double)n * (double)depth, peak = run_fma(k->name, FMA_STEPS) / median(&runs[1]);
+    double flops = 2.0 * (double)m * (double)n * (double)depth;
+    double peak = run_multiply_adds(k->name, precision, FMA_STEPS) / median(&runs[1]);
     printf("%5zu x %4zu x %4zu %8.1f", m, n, depth, flops / median(&runs[0]));
     if (peak > 0)
         printf(" %6.1f %5.1f%%", peak, 100 * flops / median(&runs[0]) / peak);
@@ -132,15 +145,17 @@ static void bench_product(const struct ees__kernels *k, size_t m, size_t n, size
     close_product(&p);
 }
 
-static void bench_products(const struct ees__kernels *k) {
+static void bench_products(const struct ees__kernels *k, enum ees__precision precision) {
     static const size_t shapes[][3] = {
-        {197, 2304, 768}, {197, 768, 768}, {197, 3072, 768}, {197, 768, 3072}, {197, 1152, 384}, {197, 384, 384},
-        {197, 1536, 384}, {197, 384, 1536}, {197, 576, 192}, {197, 192, 192},  {197, 768, 192},  {197, 192, 768},
-        {65, 288, 96},    {65, 96, 96},     {65, 384, 96},   {65, 96, 384},    {1, 1000, 768},   {1, 100, 192}};
+        {197, 2304, 768}, {197, 768, 768},  {197, 3072, 768}, {197, 768, 3072}, {197, 1152, 384}, {197, 384, 384},
+        {197, 1536, 384}, {197, 384, 1536}, {197, 576, 192},  {197, 192, 192},  {197, 768, 192},  {197, 192, 768},
+        {65, 288, 96},    {65, 96, 96},     {65, 384, 96},    {65, 96, 384},    {1, 1000, 768},   {1, 100, 192}};
     bool openblas = open_openblas();
-    printf("%s, GFLOP/s\n    m x    n x    k     ours   peak  share   OpenBLAS ratio   oneDNN ratio\n", k->name);
+    printf("%s, billion operations a second (peers in fp32)\n    m x    n x    k     ours   peak  share   OpenBLAS "
+           "ratio   oneDNN ratio\n",
+           k->name);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        bench_product(k, shapes[i][0], shapes[i][1], shapes[i][2], openblas);
+        bench_product(k, precision, shapes[i][0], shapes[i][1], shapes[i][2], openblas);
 }
 
 /* A block of ViT-B/16 at 224 pixels. */
@@ -149,6 +164,7 @@ enum { T = 197, C = 768, H = 12, F = 3072 };
 struct rows {
     const struct ees__kernels *kernels;
     float *x, *y, *gamma, *scratch;
+    bool rounded; /* attention */
 };
 
 static void run_layernorm(void *opaque) {
@@ -158,7 +174,7 @@ static void run_layernorm(void *opaque) {
 
 static void run_attention(void *opaque) {
     struct rows *r = opaque;
-    const struct ees__attention core = {.t = T, .h = H, .d = C / H, .scale = 0.125f};
+    const struct ees__attention core = {.t = T, .h = H, .d = C / H, .scale = 0.125f, .rounded = r->rounded};
     float *packed = r->scratch + ees__round_up(r->kernels->attention_scratch_floats(T, C / H), 16);
     for (size_t head = 0; head < H; head++) {
         r->kernels->attention_pack(&core, r->x, 3 * C, head, packed);
@@ -171,24 +187,25 @@ static void run_depthwise(void *opaque) {
     r->kernels->depthwise3x3_gelu(r->x, 14, 14, C, 0, 14, r->gamma, r->gamma, r->y);
 }
 
-static void bench_block(const struct ees__kernels *k) {
+static void bench_block(const struct ees__kernels *k, enum ees__precision precision) {
     enum { QKV, PROJECTION, FC1, FC2, PLAIN, GELU, LAYERNORM, ATTENTION, DEPTHWISE, N_PARTS };
     /* gelu runs inside the product; alone it is the difference two products with k = 1 show. */
-    struct product p[GELU + 1] = {[QKV] = {.m = T, .n = 3 * C, .k = C},
-                                 [PROJECTION] = {.m = T, .n = C, .k = C},
-                                 [FC1] = {.m = T, .n = F, .k = C},
-                                 [FC2] = {.m = T, .n = C, .k = F},
-                                 [PLAIN] = {.m = T, .n = F, .k = 1},
-                                 [GELU] = {.m = T, .n = F, .k = 1}};
-    struct rows r = {k, allocate(T * 3 * C), allocate(T * C), allocate(9 * C),
-                     allocate(k->attention_scratch_floats(T, C / H) + 16 + k->attention_packed_floats(T, C / H))};
-    struct run runs[N_PARTS] = {
-        [LAYERNORM] = {.name = "LayerNorm", .run = run_layernorm, .opaque = &r},
-        [ATTENTION] = {.name = "attention core", .run = run_attention, .opaque = &r},
-        [DEPTHWISE] = {.name = "depthwise 14x14", .run = run_depthwise, .opaque = &r}};
+    struct product p[GELU + 1] = {[QKV] = {.m = T, .n = 3 * C, .k = C}, [PROJECTION] = {.m = T, .n = C, .k = C},
+                                  [FC1] = {.m = T, .n = F, .k = C},     [FC2] = {.m = T, .n = C, .k = F},
+                                  [PLAIN] = {.m = T, .n = F, .k = 1},   [GELU] = {.m = T, .n = F, .k = 1}};
+    struct rows r = {k,
+                     allocate(T * 3 * C),
+                     allocate(T * C),
+                     allocate(9 * C),
+                     allocate(k->attention_scratch_floats(T, C / H) + 16 + k->attention_packed_floats(T, C / H)),
+                     precision != EES__F32};
+    struct run runs[N_PARTS] = {[LAYERNORM] = {.name = "LayerNorm", .run = run_layernorm, .opaque = &r},
+                                [ATTENTION] = {.name = "attention core", .run = run_attention, .opaque = &r},
+                                [DEPTHWISE] = {.name = "depthwise 14x14", .run = run_depthwise, .opaque = &r}};
     static const char *const names[GELU + 1] = {"qkv", "projection", "fc1 + gelu", "fc2", "plain", "gelu"};
     for (int i = QKV; i <= GELU; i++) {
         p[i].kernels = k;
+        p[i].precision = precision;
         open_product(&p[i], i == FC1 || i == GELU ? EES__POST_GELU : i == PROJECTION ? EES__POST_ADD : EES__POST_NONE);
         runs[i] = (struct run){names[i], run_ours, &p[i], {0}};
     }
@@ -202,8 +219,8 @@ static void bench_block(const struct ees__kernels *k) {
     const struct {
         const char *name;
         double ns;
-    } shares[] = {{"attention core", median(&runs[ATTENTION])}, {"two LayerNorms", norms}, {"gelu", gelu},
-                  {"together", rest}};
+    } shares[] = {
+        {"attention core", median(&runs[ATTENTION])}, {"two LayerNorms", norms}, {"gelu", gelu}, {"together", rest}};
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
         printf("  %-14s %8.1f us %5.2f %%\n", shares[i].name, shares[i].ns * 1e-3, 100 * shares[i].ns / block);
     printf("depthwise 3x3 + gelu, 14 x 14 x %d: %.1f us\n", C, median(&runs[DEPTHWISE]) * 1e-3);
@@ -215,9 +232,20 @@ static void bench_block(const struct ees__kernels *k) {
     ees__free(r.scratch);
 }
 
+static bool find_precision(const char *name, enum ees__precision *out) {
+    static const char *const names[EES__N_PRECISIONS] = {"fp32", "bf16", "int8"};
+    for (int i = 0; i < EES__N_PRECISIONS; i++)
+        if (strcmp(names[i], name) == 0) {
+            *out = (enum ees__precision)i;
+            return true;
+        }
+    return false;
+}
+
 int main(int argc, char **argv) {
-    if (argc < 2 || argc > 3 || strcmp(argv[1], "--bench")) {
-        fprintf(stderr, "usage: bench_kernels --bench [LEVEL]\n");
+    enum ees__precision precision = EES__F32;
+    if (argc < 2 || argc > 4 || strcmp(argv[1], "--bench") || (argc > 3 && !find_precision(argv[3], &precision))) {
+        fprintf(stderr, "usage: bench_kernels --bench [LEVEL [fp32|bf16|int8]]\n");
         return 2;
     }
     ees_error err = {0};
@@ -226,7 +254,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "bench_kernels: %s\n", err.message);
         return 2;
     }
-    bench_products(k);
-    bench_block(k);
+    bench_products(k, precision);
+    bench_block(k, precision);
     return 0;
 }

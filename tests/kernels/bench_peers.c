@@ -5,40 +5,91 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Twelve chains hide the latency of any core's FMA; the empty asm keeps each product where it is. */
+/* Twelve chains hide the latency of any core's multiply-add; the empty asm keeps each product where it is. `step(v)` is
+ * one of them, with the constants x and y of the vector's type. */
 enum { CHAINS = 12 };
-#define DEFINE_FMA(level, width, attributes)                                                                   \
-    attributes static double run_fma_##level(size_t n) {                                                       \
-        typedef float vf __attribute__((vector_size((width) * sizeof(float))));                                \
-        vf a = {0}, b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a, k = a, l = a;               \
-        vf x = a + 0.5f, y = a + 1.0f;                                                                         \
-        for (size_t step = 0; step < n; step++) {                                                              \
-            FMA(a) FMA(b) FMA(c) FMA(d) FMA(e) FMA(f) FMA(g) FMA(h) FMA(i) FMA(j) FMA(k) FMA(l)                \
-        }                                                                                                      \
-        volatile float sink = (a + b + c + d + e + f + g + h + i + j + k + l)[0];                              \
-        (void)sink;                                                                                            \
-        return 2.0 * CHAINS * (width) * (double)n;                                                             \
+#define DEFINE_CHAINS(name, type, step, per_step, attributes)                                                          \
+    attributes static double name(size_t n) {                                                                          \
+        type a = {0}, b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a, k = a, l = a, x = a, y = a;       \
+        __asm__("" : "+" REGISTER(x), "+" REGISTER(y));                                                                \
+        for (size_t round = 0; round < n; round++) {                                                                   \
+            step(a) step(b) step(c) step(d) step(e) step(f) step(g) step(h) step(i) step(j) step(k) step(l)            \
+        }                                                                                                              \
+        __asm__ volatile("" ::REGISTER(a), REGISTER(b), REGISTER(c), REGISTER(d), REGISTER(e), REGISTER(f));           \
+        __asm__ volatile("" ::REGISTER(g), REGISTER(h), REGISTER(i), REGISTER(j), REGISTER(k), REGISTER(l));           \
+        return 2.0 * CHAINS * (per_step) * (double)n;                                                                  \
     }
 
 #if defined(__x86_64__)
-#define FMA(v) v = v * x + y; __asm__("" : "+v"(v));
-DEFINE_FMA(avx512, 16, __attribute__((target("avx512f,avx512vl,fma"))))
-DEFINE_FMA(avx2, 8, __attribute__((target("avx2,fma"))))
+#include <immintrin.h>
+#define REGISTER(v) "v"(v)
+#define KEEP(v)     __asm__("" : "+v"(v));
+#define FMA(v)                                                                                                         \
+    v = v * x + y;                                                                                                     \
+    KEEP(v)
+#define DPBUSD(v)                                                                                                      \
+    v = _mm512_dpbusd_epi32(v, x, y);                                                                                  \
+    KEEP(v)
+#define MADD512(v)                                                                                                     \
+    v = _mm512_add_epi32(v, _mm512_madd_epi16(v, y));                                                                  \
+    KEEP(v)
+#define MADD256(v)                                                                                                     \
+    v = _mm256_add_epi32(v, _mm256_madd_epi16(v, y));                                                                  \
+    KEEP(v)
+#define DPBUSD256(v)                                                                                                   \
+    v = _mm256_dpbusd_avx_epi32(v, x, y);                                                                              \
+    KEEP(v)
+#define DPBF16(v)                                                                                                      \
+    v = _mm512_dpbf16_ps(v, (__m512bh)x, (__m512bh)y);                                                                 \
+    KEEP(v)
+#define TARGET(features) __attribute__((target(features)))
+DEFINE_CHAINS(fma_avx512, __m512, FMA, 16, TARGET("avx512f,avx512vl,fma"))
+DEFINE_CHAINS(fma_avx2, __m256, FMA, 8, TARGET("avx2,fma"))
+DEFINE_CHAINS(s8_avx512vnni, __m512i, DPBUSD, 64, TARGET("avx512f,avx512vl,avx512vnni"))
+DEFINE_CHAINS(s8_avx512, __m512i, MADD512, 32, TARGET("avx512f,avx512bw,avx512vl"))
+DEFINE_CHAINS(s8_avx2vnni, __m256i, DPBUSD256, 32, TARGET("avx2,avxvnni"))
+DEFINE_CHAINS(s8_avx2, __m256i, MADD256, 16, TARGET("avx2"))
+DEFINE_CHAINS(bf16_avx512, __m512, DPBF16, 32, TARGET("avx512f,avx512vl,avx512bf16"))
 #elif defined(__aarch64__)
-#define FMA(v) v = v * x + y; __asm__("" : "+w"(v));
-DEFINE_FMA(neon, 4, )
+#include <arm_neon.h>
+#define REGISTER(v) "w"(v)
+#define KEEP(v)     __asm__("" : "+w"(v));
+#define FMA(v)                                                                                                         \
+    v = v * x + y;                                                                                                     \
+    KEEP(v)
+DEFINE_CHAINS(fma_neon, float32x4_t, FMA, 4, )
 #endif
 
-double run_fma(const char *level, size_t n) {
+struct rate {
+    const char *level;
+    enum ees__precision precision;
+    double (*run)(size_t n);
+};
+
+static const struct rate rates[] = {
 #if defined(__x86_64__)
-    if (!strcmp(level, "avx512"))
-        return run_fma_avx512(n);
-    if (!strcmp(level, "avx2"))
-        return run_fma_avx2(n);
+    {"avx512bf16", EES__F32, fma_avx512},
+    {"avx512bf16", EES__S8, s8_avx512vnni},
+    {"avx512bf16", EES__BF16, bf16_avx512},
+    {"avx512vnni", EES__F32, fma_avx512},
+    {"avx512vnni", EES__S8, s8_avx512vnni},
+    {"avx512", EES__F32, fma_avx512},
+    {"avx512", EES__S8, s8_avx512},
+    {"avx2vnni", EES__F32, fma_avx2},
+    {"avx2vnni", EES__S8, s8_avx2vnni},
+    {"avx2", EES__F32, fma_avx2},
+    {"avx2", EES__S8, s8_avx2},
 #elif defined(__aarch64__)
-    if (!strcmp(level, "neon"))
-        return run_fma_neon(n);
+    {"i8mm", EES__F32, fma_neon},
+    {"dotprod", EES__F32, fma_neon},
+    {"neon", EES__F32, fma_neon},
 #endif
+};
+
+double run_multiply_adds(const char *level, enum ees__precision precision, size_t n) {
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+        if (rates[i].precision == precision && strcmp(rates[i].level, level) == 0)
+            return rates[i].run(n);
     return 0;
 }
 
@@ -110,8 +161,7 @@ static bool prepare(struct onednn *o, const float *x, const float *w, size_t m, 
         return false;
     const dnnl_memory_desc_t *packed = dnnl_primitive_desc_query_md(primitive, dnnl_query_weights_md, 0);
     bool ok = reorder(o, &plain, w, packed) && !dnnl_primitive_create(&o->matmul, primitive) &&
-              !dnnl_memory_create(&o->x, &mx, o->engine, (void *)x) &&
-              !dnnl_memory_create(&o->y, &my, o->engine, y);
+              !dnnl_memory_create(&o->x, &mx, o->engine, (void *)x) && !dnnl_memory_create(&o->y, &my, o->engine, y);
     dnnl_primitive_desc_destroy(primitive);
     return ok;
 }
@@ -152,7 +202,9 @@ void close_onednn(struct onednn *o) {
 }
 
 #else
-struct onednn *open_onednn(const float *x, const float *w, size_t m, size_t n, size_t k, float *y) { return NULL; }
+struct onednn *open_onednn(const float *x, const float *w, size_t m, size_t n, size_t k, float *y) {
+    return NULL;
+}
 void run_onednn(struct onednn *o) {}
 void close_onednn(struct onednn *o) {}
 #endif

@@ -47,7 +47,7 @@ static void open_reports_what_it_takes(const struct ees__kernels *k) {
     assert_int_equal(l.n, 2);
     assert_int_equal(l.k, 3);
     assert_true(l.bias[0] == 0 && l.bias[1] == 0);
-    assert_true(ees__linear_bytes(k, 2, 3) >= sizeof w + 2 * sizeof(float));
+    assert_true(ees__linear_bytes(&l) >= sizeof w + 2 * sizeof(float));
     ees__linear_close(&l);
     assert_null(l.packed);
     ees__linear_close(&l);
@@ -71,12 +71,9 @@ static void impossible_size_is_out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(best_level_heads_the_list),
-        cmocka_unit_test(auto_is_the_best),
-        cmocka_unit_test(unknown_level_is_invalid),
-        cmocka_unit_test(level_of_another_architecture_is_unsupported),
-        cmocka_unit_test(weights_open_and_close),
-        cmocka_unit_test(impossible_size_is_out_of_memory),
+        cmocka_unit_test(best_level_heads_the_list), cmocka_unit_test(auto_is_the_best),
+        cmocka_unit_test(unknown_level_is_invalid),  cmocka_unit_test(level_of_another_architecture_is_unsupported),
+        cmocka_unit_test(weights_open_and_close),    cmocka_unit_test(impossible_size_is_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,7 +70,7 @@ static const struct shape shapes[] = {
     {"[40,56]", 1, 1, 0, "hf-swin", SWIN MORE_SWIN_EXITS, 0},
 };
 
-static ees_model *open_shape(const struct shape *s, const char *kernels) {
+static ees_model *open_shape(const struct shape *s, const char *kernels, const char *precision) {
     char text[2048];
     struct ees__json config = {0};
     struct ees__source source = {.family = ees__family_by_name(s->family), .json = &config};
@@ -84,6 +84,7 @@ static ees_model *open_shape(const struct shape *s, const char *kernels) {
                      s->keys, s->image_size, s->n_channels, s->n_heads, s->mlp_width ? s->mlp_width : 1);
     ees_model_options_default(&options);
     options.kernels = kernels;
+    options.precision = precision;
     options.image_height_px = options.image_width_px = s->input;
     assert_int_equal(ees__json_parse(text, (size_t)n, "test", &config, &err), 0);
     assert_int_equal(ees__weights_open_random(11, &weights, NULL), 0);
@@ -186,19 +187,22 @@ static void for_each_model(void (*check)(const ees_model *model, const struct ee
                                          const struct frames *alone)) {
     size_t n_levels;
     const struct ees__kernels *const *levels = ees__kernels_list(&n_levels);
-    for (size_t l = 0; l < n_levels; l++)
+    for (size_t i = 0; i < n_levels * EES__N_PRECISIONS; i++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            size_t l = i / EES__N_PRECISIONS, p = i % EES__N_PRECISIONS;
             if (strcmp(levels[l]->name, "blas") == 0) /* its rows depend on how many there are */
                 continue;
-            ees_model *model = open_shape(&shapes[s], levels[l]->name);
+            if (levels[l]->products[p] == (l > 0 ? levels[l - 1]->products[p] : NULL)) /* shared, or not there */
+                continue;
+            ees_model *model = open_shape(&shapes[s], levels[l]->name, ees__precision_name((enum ees__precision)p));
             struct ees__policy_setup setup = set_up(model);
             struct frames alone;
             frames_init(&alone, model);
-            for (unsigned i = 0; i < MAX_FRAMES; i++)
-                walk_batch(&alone, &setup, i, 1, NULL);
+            for (unsigned f = 0; f < MAX_FRAMES; f++)
+                walk_batch(&alone, &setup, f, 1, NULL);
             if (setup.replay)
-                for (unsigned i = 0; i < MAX_FRAMES; i++)
-                    assert_int_equal(alone.item[i].exit_idx, mixed_exits[i]);
+                for (unsigned f = 0; f < MAX_FRAMES; f++)
+                    assert_int_equal(alone.item[f].exit_idx, mixed_exits[f]);
             check(model, &setup, &alone);
             frames_fini(&alone);
             ees_model_close(model);
@@ -316,7 +320,7 @@ static void test_team_is_alone(void **state) { for_each_model(check_team); }
 /* ---- lanes, answers, NaN ------------------------------------------------------------------------------- */
 
 static void test_lane_sizes(void **state) {
-    ees_model *model = open_shape(&shapes[0], NULL);
+    ees_model *model = open_shape(&shapes[0], NULL, NULL);
     struct ees__lane *lane = ees__lane_open(model, 255);
     assert_non_null(lane);
     ees__lane_close(lane);
@@ -329,7 +333,7 @@ static void test_lane_sizes(void **state) {
 
 /* A frame that no head lets go carries the latest head's answer. */
 static void test_best_answer_so_far(void **state) {
-    ees_model *model = open_shape(&shapes[0], NULL);
+    ees_model *model = open_shape(&shapes[0], NULL, NULL);
     struct ees__policy_setup setup = set_up(model);
     struct ees__lane *lane = ees__lane_open(model, 1);
     struct frames f;

@@ -241,6 +241,8 @@ static void check_model(const char *model_dir, const char *reference_dir) {
     size_t n_levels, n_images = shape->shape[0], n_pixels = shape->n_elements / n_images;
     const struct ees__kernels *const *levels = ees__kernels_list(&n_levels);
     for (size_t i = 0; i < n_levels; i++) {
+        if (i > 0 && levels[i]->products[EES__F32] == levels[i - 1]->products[EES__F32])
+            continue; /* the same in float32 */
         ees_model *model = NULL;
         ees_error err = {0};
         ees_model_options options;

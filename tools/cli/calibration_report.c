@@ -130,9 +130,9 @@ static json_t *model_json(const struct calibration *c) {
     json_t *exits = json_array();
     for (unsigned e = 0; e < info->n_exits; e++)
         json_array_append_new(exits, json_integer(info->exits[e].after_block));
-    return json_pack("{s:o, s:s, s:o, s:i, s:[ii]}", "name", json_text(c->log.model_name), "hash", c->log.model_hash,
-                     "exits", exits, "classes", (int)info->n_classes, "input", (int)info->image_width_px,
-                     (int)info->image_height_px);
+    return json_pack("{s:o, s:s, s:s, s:o, s:i, s:[ii]}", "name", json_text(c->log.model_name), "hash",
+                     c->log.model_hash, "precision", c->log.precision, "exits", exits, "classes", (int)info->n_classes,
+                     "input", (int)info->image_width_px, (int)info->image_height_px);
 }
 
 /* What the library reads: it takes an absent list for "none", and no empty one. */

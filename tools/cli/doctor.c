@@ -62,7 +62,8 @@ static void check_libav(void) {
 }
 
 static void check_kernels(void) {
-    static const char *const levels[] = {"avx512", "avx2", "neon", "blas", "scalar"};
+    static const char *const levels[] = {"avx512bf16", "avx512vnni", "avx512", "avx2vnni", "avx2",
+                                         "i8mm",       "dotprod",    "neon",   "blas",     "scalar"};
     char good[128] = "", bad[128] = "";
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
         ees_model_options options;

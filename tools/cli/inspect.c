@@ -15,7 +15,7 @@ static void print_stages(const ees_model_info *m) {
 }
 
 static void print_model(const ees_model_info *m) {
-    printf("model       %s (%s), kernels %s\n", m->name, m->family, m->kernels);
+    printf("model       %s (%s), kernels %s, %s\n", m->name, m->family, m->kernels, m->precision);
     printf("input       %ux%u px, patches of %u px, %u tokens\n", m->image_width_px, m->image_height_px, m->patch_px,
            m->n_tokens);
     printf("network     %u blocks, width %u, %u heads, MLP %u, %u classes, norm eps %g\n", m->n_blocks, m->n_channels,
@@ -42,14 +42,14 @@ static void print_exits(const ees_model *model, const ees_model_info *m, const e
 static void print_units(const ees_model *model, const ees_model_info *m) {
     double flops = 0;
     size_t bytes = 0;
-    printf("\nunit  name                      block  exit      MFLOP  weights KiB\n");
+    printf("\nunit  name                      block  exit      MFLOP  weights KiB  products\n");
     for (unsigned u = 0; u < m->n_units; u++) {
         const ees_unit_info *unit = ees_model_get_unit(model, u);
         char exit_text[16] = "-";
         if (unit->exit_idx >= 0)
             snprintf(exit_text, sizeof exit_text, "%d", unit->exit_idx);
-        printf("%4u  %-25s %5u  %4s %10.2f %12.1f\n", u, unit->name, unit->block, exit_text, unit->flops * 1e-6,
-               (double)unit->weights_bytes / 1024);
+        printf("%4u  %-25s %5u  %4s %10.2f %12.1f  %s\n", u, unit->name, unit->block, exit_text, unit->flops * 1e-6,
+               (double)unit->weights_bytes / 1024, unit->precision);
         flops += unit->flops;
         bytes += unit->weights_bytes;
     }
@@ -60,9 +60,10 @@ static json_t *units_json(const ees_model *model, const ees_model_info *m) {
     json_t *units = json_array();
     for (unsigned u = 0; u < m->n_units; u++) {
         const ees_unit_info *unit = ees_model_get_unit(model, u);
-        json_array_append_new(units, json_pack("{s:s, s:i, s:i, s:f, s:I}", "name", unit->name, "block",
-                                               (int)unit->block, "exit", unit->exit_idx, "flops", unit->flops,
-                                               "weights_bytes", (json_int_t)unit->weights_bytes));
+        json_array_append_new(units,
+                              json_pack("{s:s, s:i, s:i, s:f, s:I, s:s}", "name", unit->name, "block", (int)unit->block,
+                                        "exit", unit->exit_idx, "flops", unit->flops, "weights_bytes",
+                                        (json_int_t)unit->weights_bytes, "precision", unit->precision));
     }
     return units;
 }
@@ -88,16 +89,16 @@ static json_t *model_json(const ees_model *model, const ees_model_info *m, const
             exits, json_pack("{s:i, s:s}", "after_block", (int)m->exits[e].after_block, "head", m->exits[e].head));
     for (unsigned i = 0; i < policy->n_thresholds; i++)
         json_array_append_new(thresholds, json_real((double)policy->thresholds[i]));
-    return json_pack("{s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I, s:I, s:I, s:I, "
+    return json_pack("{s:s, s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I, s:I, s:I, s:I, "
                      "s:{s:s, s:o, s:i}, s:o, s:o, s:o}",
-                     "name", m->name, "family", m->family, "kernels", m->kernels, "input_px", (int)m->image_width_px,
-                     (int)m->image_height_px, "patch_px", (int)m->patch_px, "tokens", (int)m->n_tokens, "width",
-                     (int)m->n_channels, "heads", (int)m->n_heads, "mlp_width", (int)m->mlp_width, "blocks",
-                     (int)m->n_blocks, "classes", (int)m->n_classes, "norm_eps", m->norm_eps, "parameters",
-                     (json_int_t)m->n_params, "weights_bytes", (json_int_t)m->weights_bytes, "state_bytes",
-                     (json_int_t)m->state_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes, "policy", "name",
-                     policy->name ? policy->name : "none", "thresholds", thresholds, "patience", (int)policy->patience,
-                     "exits", exits, "stages", stages_json(m), "units", units_json(model, m));
+                     "name", m->name, "family", m->family, "kernels", m->kernels, "precision", m->precision, "input_px",
+                     (int)m->image_width_px, (int)m->image_height_px, "patch_px", (int)m->patch_px, "tokens",
+                     (int)m->n_tokens, "width", (int)m->n_channels, "heads", (int)m->n_heads, "mlp_width",
+                     (int)m->mlp_width, "blocks", (int)m->n_blocks, "classes", (int)m->n_classes, "norm_eps",
+                     m->norm_eps, "parameters", (json_int_t)m->n_params, "weights_bytes", (json_int_t)m->weights_bytes,
+                     "state_bytes", (json_int_t)m->state_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes, "policy",
+                     "name", policy->name ? policy->name : "none", "thresholds", thresholds, "patience",
+                     (int)policy->patience, "exits", exits, "stages", stages_json(m), "units", units_json(model, m));
 }
 
 /* ---- Weights -------------------------------------------------------------------------------------------- */

@@ -33,6 +33,7 @@ int log_init(struct log *l, const ees_model *model, ees_error *err) {
     }
     snprintf(l->model_name, sizeof l->model_name, "%s", info->name);
     snprintf(l->kernels, sizeof l->kernels, "%s", info->kernels);
+    snprintf(l->precision, sizeof l->precision, "%s", info->precision);
     snprintf(l->input, sizeof l->input, "%ux%u", info->image_width_px, info->image_height_px);
     name_heads(l, info);
     return ees_model_hash(model, l->model_hash, err);
@@ -98,6 +99,9 @@ int log_check_model(const struct log *l, const char *path, const ees_model *mode
                  l->model_name, info->name, hash);
         return cli_hint(err, "the log is of another model: record again");
     }
+    if (strcmp(info->precision, l->precision) != 0)
+        return CLI_FAIL(err, EES_EINVAL, "%s: precision is %s, the model runs in %s", path, l->precision,
+                        info->precision);
     snprintf(input, sizeof input, "%ux%u", info->image_width_px, info->image_height_px);
     if (strcmp(input, l->input) != 0)
         return CLI_FAIL(err, EES_EINVAL, "%s: input is %s, the model's is %s", path, l->input, input);

@@ -25,7 +25,8 @@ struct log {
     double n_cores;                         /* as many cores of that kind is the machine worth */
     float unit_ns[EES_MAX_UNITS];
     int32_t unit_exit[EES_MAX_UNITS], unit_block[EES_MAX_UNITS];
-    char model_name[128], model_hash[EES_HASH_TEXT], data_hash[EES_HASH_TEXT], kernels[16], input[32];
+    char model_name[128], model_hash[EES_HASH_TEXT], data_hash[EES_HASH_TEXT], kernels[16];
+    char precision[8], input[32];
     char heads[LOG_HEADS_TEXT]; /* "conv1_1,attention_r2,final" */
 };
 

@@ -55,10 +55,11 @@ static json_t *metadata_json(const struct log *l) {
     snprintf(numbers[0], sizeof numbers[0], "%u", l->n_blocks);
     snprintf(numbers[1], sizeof numbers[1], "%.17g", l->n_cores);
     snprintf(numbers[2], sizeof numbers[2], "%zu", l->n_failed);
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", FORMAT, "version",
-                     VERSION, "date", date, "written_by", ees_version(), "model", json_text(l->model_name),
-                     "model_hash", l->model_hash, "data_hash", l->data_hash, "kernels", l->kernels, "input", l->input,
-                     "heads", l->heads, "blocks", numbers[0], "cores", numbers[1], "failed", numbers[2]);
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "format", FORMAT,
+                     "version", VERSION, "date", date, "written_by", ees_version(), "model", json_text(l->model_name),
+                     "model_hash", l->model_hash, "data_hash", l->data_hash, "kernels", l->kernels, "precision",
+                     l->precision, "input", l->input, "heads", l->heads, "blocks", numbers[0], "cores", numbers[1],
+                     "failed", numbers[2]);
 }
 
 /* @return header text to free(), padded so that the tensors begin at a multiple of 8; NULL: no memory */
@@ -167,6 +168,7 @@ static int read_metadata(const struct reading *r, ees_error *err) {
     CLI_TRY(read_text(r, "model_hash", l->model_hash, sizeof l->model_hash, err));
     CLI_TRY(read_text(r, "data_hash", l->data_hash, sizeof l->data_hash, err));
     CLI_TRY(read_text(r, "kernels", l->kernels, sizeof l->kernels, err));
+    CLI_TRY(read_text(r, "precision", l->precision, sizeof l->precision, err));
     CLI_TRY(read_text(r, "input", l->input, sizeof l->input, err));
     CLI_TRY(read_text(r, "heads", l->heads, sizeof l->heads, err));
     CLI_TRY(read_number(r, "blocks", 1, 100000, &blocks, err));

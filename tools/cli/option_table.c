@@ -6,7 +6,7 @@
 #define LOG_VERBS    (VERB_CALIBRATE | VERB_ANALYSE)
 #define MODEL_VERBS  (VERB_RUN | VERB_BENCH | VERB_PLAN | VERB_INSPECT | VERB_VERIFY | VERB_DEMO | LOG_VERBS)
 #define ENGINE_VERBS (VERB_RUN | VERB_BENCH | VERB_DEMO | LOG_VERBS)
-#define ALL_VERBS    (MODEL_VERBS | VERB_DOCTOR)
+#define ALL_VERBS    (MODEL_VERBS | VERB_QUANTISE | VERB_DOCTOR)
 
 /* clang-format off */
 const struct option_row option_table[] = {
@@ -15,8 +15,14 @@ const struct option_row option_table[] = {
      .value = "DIR", .help = "folder with config.json and model.safetensors; without it the embedded model"},
     {.name = "arch", .verbs = VERB_BENCH | VERB_PLAN | VERB_INSPECT, .kind = OPTION_TEXT, .target = AT(arch),
      .value = "NAME", .help = "random weights: vit-ti16, vit-s16, vit-b16, swin-t, NAME-plain without exits"},
-    {.name = "kernels", .verbs = MODEL_VERBS, .kind = OPTION_TEXT, .target = AT(kernels), .value = "LEVEL",
-     .help = "avx512, avx2, neon, blas or scalar (default: the best here)"},
+    {.name = "kernels", .verbs = MODEL_VERBS | VERB_QUANTISE, .kind = OPTION_TEXT, .target = AT(kernels), .value = "LEVEL",
+     .help = "avx512bf16, avx512vnni, avx512, avx2, dotprod, neon, ..., scalar (default: the best here)"},
+    {.name = "precision", .verbs = VERB_QUANTISE, .kind = OPTION_TEXT, .target = AT(precision), .value = "NAME",
+     .fallback = "int8", .help = "of OUT_DIR's large matrices: int8, bf16 or fp16"},
+    {.name = "keep-wider", .verbs = VERB_QUANTISE, .kind = OPTION_TEXT, .target = AT(keep_wider), .value = "UNITS",
+     .fallback = "auto", .help = "units left in fp32: a list, none, or auto until at most 1 % of answers change"},
+    {.name = "precision", .verbs = MODEL_VERBS, .kind = OPTION_TEXT, .target = AT(precision), .value = "NAME",
+     .help = "of large products: fp32, bf16 or int8 (default: the folder's)"},
     {.name = "decode", .verbs = VERB_RUN | VERB_BENCH | VERB_PLAN | LOG_VERBS, .kind = OPTION_CHOICE, .target = AT(decode),
      .value = "exact|fast", .fallback = "exact", .help = "fast: JPEG at the smallest scale that covers the input"},
     {.name = "max-pixels", .verbs = VERB_RUN | VERB_BENCH | LOG_VERBS, .kind = OPTION_COUNT, .target = AT(max_pixels),
@@ -131,8 +137,12 @@ const struct option_row option_table[] = {
      .max = 100000, .fallback = "30", .help = "time stamps of inputs that carry none"},
     {.name = "limit", .verbs = VERB_RUN | LOG_VERBS, .kind = OPTION_COUNT, .target = AT(limit), .value = "N", .min = 1,
      .max = 4294967295.0, .help = "stop after N frames"},
-    {.name = "truth", .verbs = VERB_RUN | LOG_VERBS, .kind = OPTION_TEXT, .target = AT(truth_path), .value = "FILE",
+    {.name = "truth", .verbs = VERB_RUN | VERB_QUANTISE | LOG_VERBS, .kind = OPTION_TEXT, .target = AT(truth_path), .value = "FILE",
      .help = "CSV with columns frame and class or label: adds the accuracy"},
+    {.name = "inputs", .verbs = VERB_QUANTISE, .kind = OPTION_TEXT, .target = AT(calibration), .value = "FRAMES",
+     .help = "video, folder or list to calibrate and measure with"},
+    {.name = "frames", .verbs = VERB_QUANTISE, .kind = OPTION_COUNT, .target = AT(n_frames), .value = "N", .min = 1,
+     .max = 1048576, .fallback = "512", .help = "of them at most"},
     {.name = "inputs", .verbs = VERB_VERIFY, .kind = OPTION_TEXT, .target = AT(expect_inputs), .value = "FILE",
      .help = "safetensors with pixel_values (default: DIR/inputs.safetensors)"},
     {.name = "expected", .verbs = VERB_VERIFY, .kind = OPTION_TEXT, .target = AT(expect_outputs), .value = "FILE",

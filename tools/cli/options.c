@@ -293,6 +293,7 @@ int options_open_model(const struct options *o, const char *arch, ees_model **ou
     ees_model_options m;
     ees_model_options_default(&m);
     m.kernels = o->kernels;
+    m.precision = o->precision;
     m.allow_nonfinite = o->allow_nonfinite;
     m.decode = (enum ees_decode)o->decode;
     m.max_pixels = o->max_pixels;

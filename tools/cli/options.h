@@ -21,6 +21,7 @@ enum verb_id {
     VERB_HELP = 1 << 7,
     VERB_CALIBRATE = 1 << 8,
     VERB_ANALYSE = 1 << 9,
+    VERB_QUANTISE = 1 << 10,
 };
 
 enum report_format { REPORT_TEXT, REPORT_JSON };
@@ -38,7 +39,7 @@ struct options {
 
     bool help, quiet, verbose, strict;
     /* model */
-    const char *model_dir, *arch, *kernels;
+    const char *model_dir, *arch, *kernels, *precision;
     bool allow_nonfinite;
     int decode; /* enum ees_decode */
     unsigned max_pixels;
@@ -95,6 +96,8 @@ struct options {
     const char *log_path, *target, *svg_dir;
     double delta, degraded_loss;
     unsigned scene, seed;
+    /* quantise */
+    const char *calibration, *keep_wider;
     /* verify */
     const char *expect_inputs, *expect_outputs, *expect_policies;
 };

@@ -13,6 +13,7 @@ enum exit_code verb_bench(const struct options *o);
 enum exit_code verb_plan(const struct options *o);
 enum exit_code verb_inspect(const struct options *o);
 enum exit_code verb_verify(const struct options *o);
+enum exit_code verb_quantise(const struct options *o);
 enum exit_code verb_demo(const struct options *o);
 enum exit_code verb_calibrate(const struct options *o);
 enum exit_code verb_analyse(const struct options *o);

@@ -14,6 +14,13 @@
 #define LOGITS_TOLERANCE 1e-4 /* absolute */
 #define STATE_TOLERANCE  1e-4 /* of the largest element of the tensor */
 
+/* Of narrower precisions, for logits and states alike, of the largest element: some three times what the embedded model
+ * shows. Whether answers change is told by `eestream quantise`. */
+static const struct {
+    const char *precision;
+    double tolerance;
+} narrow_tolerances[] = {{"fp16", 3e-3}, {"bf16", 3e-2}, {"int8", 1e-1}};
+
 /* One expected tensor of shape (rows of the batch, ...) and how far we are from it. */
 struct compared {
     const ees_tensor_info *info;
@@ -186,22 +193,31 @@ static int trace_images(struct verify *v, ees_error *err) {
     return 0;
 }
 
-static double tolerance_of(const struct compared *c) {
+/* 0: float32, which has tolerances of its own. */
+static double narrow_tolerance(const struct verify *v) {
+    for (size_t i = 0; i < sizeof narrow_tolerances / sizeof *narrow_tolerances; i++)
+        if (strcmp(narrow_tolerances[i].precision, v->info->precision) == 0)
+            return narrow_tolerances[i].tolerance;
+    return 0;
+}
+
+static double tolerance_of(const struct verify *v, const struct compared *c) {
     float largest = 0; /* float: gcc 12 for aarch64 fails on this reduction in double */
+    double narrow = narrow_tolerance(v), share = narrow > 0 ? narrow : c->relative ? STATE_TOLERANCE : 0;
     if (c->is_index)
         return 0;
-    if (!c->relative)
+    if (share == 0)
         return LOGITS_TOLERANCE;
     for (size_t i = 0; i < c->info->n_elements; i++)
         largest = fmaxf(largest, fabsf(c->values[i]));
-    return STATE_TOLERANCE * (double)largest;
+    return share * (double)largest;
 }
 
 static void report_tensors(struct verify *v) {
-    printf("%-22s %12s %12s\n", "tensor", "difference", "allowed");
+    printf("%-22s %12s %12s   in %s\n", "tensor", "difference", "allowed", v->info->precision);
     for (size_t i = 0; i < v->n_tensors; i++) {
         const struct compared *c = &v->tensors[i];
-        double tolerance = tolerance_of(c);
+        double tolerance = tolerance_of(v, c);
         bool good = c->largest <= tolerance;
         printf("%-22s %12.3g %12.3g  %s\n", c->info->name, c->largest, tolerance, good ? "ok" : "OUT");
         v->out |= !good;
@@ -246,6 +262,8 @@ static int check_image(const struct verify *v, const json_t *test, const ees_pol
                argmax(our_logits(v, image, (unsigned)e), m->n_classes);
 }
 
+/* In a narrower precision a frame near a threshold may decide otherwise: told, and left to `eestream quantise` to
+ * judge. */
 static int check_case(struct verify *v, const json_t *test, ees_error *err) {
     ees_policy_options policy;
     size_t n = json_array_size(json_object_get(test, "exit_index")), n_right = 0;
@@ -259,9 +277,13 @@ static int check_case(struct verify *v, const json_t *test, ees_error *err) {
         CLI_TRY(rc);
         n_right += (size_t)rc;
     }
-    printf("policy %-30s %zu of %zu decisions  %s\n", id ? id : "?", n_right, n, n_right == n ? "ok" : "OUT");
+    bool narrow = narrow_tolerance(v) > 0;
+    printf("policy %-30s %zu of %zu decisions  %s\n", id ? id : "?", n_right, n,
+           n_right == n ? "ok"
+           : narrow     ? "changed"
+                        : "OUT");
     v->n_decisions += (unsigned)n;
-    v->out |= n_right != n;
+    v->out |= n_right != n && !narrow;
     return 0;
 }
 

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* int8 with ARM's smmla: two rows times two columns, eight elements of k at a time. x is stored as u - 128. */
+#include <arm_neon.h>
+
+#define VL            4
+#define TILE_ROWS     8
+#define TILE_VECTORS  2
+#define PREFETCH_STEP 4
+#define TILE_LIST(X)  X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+
+#define vector_max(a, b)  ((vf)vmaxq_f32((float32x4_t)(a), (float32x4_t)(b)))
+#define vector_min(a, b)  ((vf)vminq_f32((float32x4_t)(a), (float32x4_t)(b)))
+#define vector_round(a)   ((vi)vcvtnq_s32_f32((float32x4_t)(a)))
+#define vector_largest(a) vmaxvq_f32((float32x4_t)(a))
+#define vector_total(a)   vaddvq_f32((float32x4_t)(a))
+
+#include "stages/kernels/simd_vectors.h"
+
+typedef int8_t narrow, narrow_x;
+
+#define X_SHIFT     128
+#define GROUP       8
+#define STEP        GROUP
+#define PLACE(j, e) ((j)*GROUP + (e))
+
+#include "stages/kernels/simd_s8.h"
+
+/* An odd last row is its own partner. */
+INLINE void sum_tile(const int rows, const struct panel_step *step, const struct narrow_rows *a,
+                     accumulator sum[TILE_ROWS][TILE_VECTORS]) {
+    enum { PAIRS = TILE_COLUMNS / 2 };
+    int32x4_t square[TILE_ROWS / 2][PAIRS]; /* [row, row + 1] x [column, column + 1] */
+    const int8_t *b = step->b, *from = a->x;
+    const size_t ld = a->ld, n_steps = step->n_steps;
+    uintptr_t prefetch = step->prefetch;
+    UNROLLED
+    for (int i = 0; i < (rows + 1) / 2; i++) {
+        UNROLLED
+        for (int j = 0; j < PAIRS; j++)
+            square[i][j] = vdupq_n_s32(0);
+    }
+    for (size_t p = 0; p < n_steps; p++, b += GROUP * TILE_COLUMNS, from += GROUP, prefetch += PREFETCH_STEP) {
+        int8x16_t panel[PAIRS];
+        __builtin_prefetch((const void *)prefetch);
+        UNROLLED
+        for (int j = 0; j < PAIRS; j++)
+            panel[j] = vld1q_s8(b + j * 2 * GROUP);
+        UNROLLED
+        for (int i = 0; i < (rows + 1) / 2; i++) {
+            const int8_t *first = from + 2 * i * ld, *second = 2 * i + 1 < rows ? first + ld : first;
+            int8x16_t x = vcombine_s8(vld1_s8(first), vld1_s8(second));
+            UNROLLED
+            for (int j = 0; j < PAIRS; j++)
+                square[i][j] = vmmlaq_s32(square[i][j], x, panel[j]);
+        }
+    }
+    UNROLLED
+    for (int i = 0; i < rows; i++) {
+        UNROLLED
+        for (int j = 0; j < TILE_VECTORS; j++) {
+            int64x2_t left = vreinterpretq_s64_s32(square[i / 2][2 * j]);
+            int64x2_t right = vreinterpretq_s64_s32(square[i / 2][2 * j + 1]);
+            sum[i][j] = (vi)(i % 2 ? vzip2q_s64(left, right) : vzip1q_s64(left, right));
+        }
+    }
+}
+
+NARROW_PRODUCT(ees__s8_i8mm);
