@@ -39,22 +39,20 @@ def test_round_trip_keeps_every_exit(fixture, form, tmp_path):
         assert model.policy["thresholds"] == pytest.approx(np.resize(info["policy"]["thresholds"], len(info["exits"])))
 
 
-POOLED = ["conv1_1", "conv2_1", "conv_normal", "attention_r1", "attention_r3", "self_attention"]
-SWIN_HEADS = POOLED + ["linear", "vit"]
+HEADS = ["conv1_1", "conv2_1", "conv_normal", "attention_r1", "attention_r3", "self_attention", "linear", "vit"]
 
 
 def write_model(kind: str, directory) -> tuple[int, int]:
     """@return (height, width) of its input"""
     if kind == "swin":
-        random_folders.write_swin(directory, random_folders.HF_SWIN, SWIN_HEADS + SWIN_HEADS[::-1], [9, 8], (18, 14))
+        random_folders.write_swin(directory, random_folders.HF_SWIN, HEADS + HEADS[::-1], [9, 8], (18, 14))
         return 18, 14
-    heads = POOLED + (["linear"] if kind == "vit" else [])
-    random_folders.write_vit(directory, kind, heads, len(heads))
+    random_folders.write_vit(directory, kind, HEADS, len(HEADS))
     return 20, 28
 
 
 @pytest.mark.parametrize("form", ["nested", "all-exits"])
-@pytest.mark.parametrize("kind", ["vit", "deit", "swin"])
+@pytest.mark.parametrize("kind", ["vit", "deit", "dinov2_with_registers", "swin"])
 def test_round_trip_of_every_known_head(kind, form, tmp_path):
     size = write_model(kind, tmp_path / "model")
     info = export_onnx(tmp_path / "model", tmp_path / "all.onnx", "all-exits")
