@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Frames that depend on an earlier one of their stream. There are two ways:
+/* Frames that depend on an earlier one of their stream. There are two ways.
  *
- *   skip       a frame whose picture hardly differs from the last one that was computed gets that one's answer. Decided
- * in push order, after ingest, before the model runs. reference  a policy with a lag compares a frame with the answer
- * of the frame so many before it, of those computed.
+ * Skip: a frame whose picture hardly differs from the last one that was computed gets that one's answer. Decided in push
+ * order, after ingest, before the model runs.
  *
- * Both are decided by frames' numbers alone, never by what happens to be finished: the same frames are skipped and
- * leave at the same exits under every plan and number of workers. So a frame may have to wait; it then lies in its
- * slot, in no queue, and whoever brings what it waits for puts it back into one. The earliest frame inside waits for
- * nobody, so there is no deadlock. A wait costs no work, but a small lag leaves less to do at once (docs/policies.md).
+ * Reference: a policy with a lag compares a frame with the answer of the frame so many before it, of those computed.
  *
- * A mutex a stream guards all of it: a few hundred nanoseconds a frame, a comparison of pictures in the longest case.
- */
+ * Both are decided by frames' numbers alone, never by what happens to be finished: the same frames are skipped and leave
+ * at the same exits under every plan and number of workers. So a frame may have to wait; it then lies in its slot, in no
+ * queue, and whoever brings what it waits for puts it back into one. The earliest frame inside waits for nobody, so there
+ * is no deadlock. A wait costs no work, but a small lag leaves less to do at once (docs/policies.md).
+ *
+ * A mutex a stream guards all of it: a few hundred nanoseconds a frame, a comparison of pictures in the longest case. */
 #ifndef EES_ENGINE_FOLLOW_H
 #define EES_ENGINE_FOLLOW_H
 

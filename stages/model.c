@@ -64,6 +64,9 @@ static void fill_stages(struct ees_model *model, const struct ees__config *confi
             .mlp_width = (unsigned)d->mlp_width,
             .window_height = (unsigned)d->window.h,
             .window_width = (unsigned)d->window.w,
+            .shift_height = (unsigned)d->window.shift_h,
+            .shift_width = (unsigned)d->window.shift_w,
+            .rolls_first = d->window.rolls_first,
         };
     }
 }

@@ -58,6 +58,8 @@ struct row {
 #define LGVIT_LAYER       LGVIT_EXIT "layer."
 #define SWIN_BLOCK        "@.encoder.layers.{s}.blocks.{b}."
 #define LGVIT_SWIN_EXIT   "@.encoder.layers.{s}.highway.{b}."
+#define LGVIT_SWIN_HEAD   LGVIT_SWIN_EXIT "mlp."
+#define LGVIT_SWIN_LAYER  LGVIT_SWIN_EXIT "layer."
 #define TIMM_SWIN_BLOCK   "layers.{s}.blocks.{b}."
 #define TV_SWIN_BLOCK     "features.{2s+1}.{b}."
 
@@ -175,35 +177,41 @@ static const struct row table[] = {
     /* Heads as LGViT and EEVIT name them; shapes, and the tensors only canonical names are known of: docs/heads.md.
      * conv1_1 and conv2_1: (C,C,1,1), (C,1,3,3), BatchNorms (C) */
     {"exit.#.conv1", {[LGVIT] = LGVIT_HEAD "conv1.0", [EEVIT] = EEVIT_HEAD "conv1.0",
-        [LGVIT_SWIN] = LGVIT_SWIN_EXIT "mlp.conv1.0"}},
+        [LGVIT_SWIN] = LGVIT_SWIN_HEAD "conv1.0"}},
     {"exit.#.bn1", {[LGVIT] = LGVIT_HEAD "conv1.2|" LGVIT_HEAD "conv.2", [EEVIT] = EEVIT_HEAD "conv1.2",
-        [LGVIT_SWIN] = LGVIT_SWIN_EXIT "mlp.conv1.2"}},
+        [LGVIT_SWIN] = LGVIT_SWIN_HEAD "conv1.2|" LGVIT_SWIN_HEAD "conv.2"}},
     {"exit.#.dw", {[LGVIT] = LGVIT_HEAD "proj", [EEVIT] = EEVIT_HEAD "proj",
-        [LGVIT_SWIN] = LGVIT_SWIN_EXIT "mlp.proj"}},
+        [LGVIT_SWIN] = LGVIT_SWIN_HEAD "proj"}},
     {"exit.#.bn2", {[LGVIT] = LGVIT_HEAD "proj_bn", [EEVIT] = EEVIT_HEAD "proj_bn",
-        [LGVIT_SWIN] = LGVIT_SWIN_EXIT "mlp.proj_bn"}},
+        [LGVIT_SWIN] = LGVIT_SWIN_HEAD "proj_bn"}},
     {"exit.#.conv2", {[LGVIT] = LGVIT_HEAD "conv2.0", [EEVIT] = EEVIT_HEAD "conv2.0",
-        [LGVIT_SWIN] = LGVIT_SWIN_EXIT "mlp.conv2.0"}},
+        [LGVIT_SWIN] = LGVIT_SWIN_HEAD "conv2.0"}},
     {"exit.#.bn3", {[LGVIT] = LGVIT_HEAD "conv2.1", [EEVIT] = EEVIT_HEAD "conv2.1",
-        [LGVIT_SWIN] = LGVIT_SWIN_EXIT "mlp.conv2.1"}},
+        [LGVIT_SWIN] = LGVIT_SWIN_HEAD "conv2.1"}},
     /* conv_normal: (C,C,3,3) */
-    {"exit.#.conv", {[LGVIT] = LGVIT_HEAD "conv.0"}},
+    {"exit.#.conv", {[LGVIT] = LGVIT_HEAD "conv.0", [LGVIT_SWIN] = LGVIT_SWIN_HEAD "conv.0"}},
     /* attention_r: (3C,C) without bias, (C,C), (C); self_attention: with the bias that the backbone has */
     {"exit.#.attn.qkv", {
         [LGVIT] = LGVIT_HEAD "qkv|" LGVIT_HEAD "attention.{query,key,value}", [EEVIT] = EEVIT_HEAD "qkv",
-        [LGVIT_SWIN] = LGVIT_SWIN_EXIT "mlp.qkv"}},
+        [LGVIT_SWIN] = LGVIT_SWIN_HEAD "qkv|" LGVIT_SWIN_HEAD "attention.{query,key,value}"}},
     {"exit.#.attn.proj", {[LGVIT] = LGVIT_HEAD "proj|" LGVIT_HEAD "output.dense", [EEVIT] = EEVIT_HEAD "proj",
-        [LGVIT_SWIN] = LGVIT_SWIN_EXIT "mlp.proj"}},
+        [LGVIT_SWIN] = LGVIT_SWIN_HEAD "proj|" LGVIT_SWIN_HEAD "output.dense"}},
     /* dummy_mlp: (10,C), (C,10) */
     {"exit.#.fc1", {[EEVIT] = EEVIT_HEAD "layer1"}},
     {"exit.#.fc2", {[EEVIT] = EEVIT_HEAD "layer2"}},
     /* vit: a block, then the tensors of linear */
-    {"exit.#.blk.norm1", {[LGVIT] = LGVIT_LAYER "layernorm_before"}},
-    {"exit.#.blk.attn.qkv", {[LGVIT] = LGVIT_LAYER "attention.attention.{query,key,value}"}},
-    {"exit.#.blk.attn.proj", {[LGVIT] = LGVIT_LAYER "attention.output.dense"}},
-    {"exit.#.blk.norm2", {[LGVIT] = LGVIT_LAYER "layernorm_after"}},
-    {"exit.#.blk.mlp.fc1", {[LGVIT] = LGVIT_LAYER "intermediate.dense"}},
-    {"exit.#.blk.mlp.fc2", {[LGVIT] = LGVIT_LAYER "output.dense"}},
+    {"exit.#.blk.norm1", {[LGVIT] = LGVIT_LAYER "layernorm_before",
+        [LGVIT_SWIN] = LGVIT_SWIN_LAYER "layernorm_before"}},
+    {"exit.#.blk.attn.qkv", {[LGVIT] = LGVIT_LAYER "attention.attention.{query,key,value}",
+        [LGVIT_SWIN] = LGVIT_SWIN_LAYER "attention.attention.{query,key,value}"}},
+    {"exit.#.blk.attn.proj", {[LGVIT] = LGVIT_LAYER "attention.output.dense",
+        [LGVIT_SWIN] = LGVIT_SWIN_LAYER "attention.output.dense"}},
+    {"exit.#.blk.norm2", {[LGVIT] = LGVIT_LAYER "layernorm_after",
+        [LGVIT_SWIN] = LGVIT_SWIN_LAYER "layernorm_after"}},
+    {"exit.#.blk.mlp.fc1", {[LGVIT] = LGVIT_LAYER "intermediate.dense",
+        [LGVIT_SWIN] = LGVIT_SWIN_LAYER "intermediate.dense"}},
+    {"exit.#.blk.mlp.fc2", {[LGVIT] = LGVIT_LAYER "output.dense",
+        [LGVIT_SWIN] = LGVIT_SWIN_LAYER "output.dense"}},
     /* linear: (C,C), (C); of a distilled model and on a Swin (C), which there all heads have */
     {"exit.#.pool", {[LGVIT] = LGVIT_EXIT "pooler.dense|" LGVIT_EXIT "classifier.pooler.dense"}},
     {"exit.#.norm", {[LGVIT] = LGVIT_EXIT "layernorm|" LGVIT_EXIT "classifier.layernorm",

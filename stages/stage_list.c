@@ -34,6 +34,7 @@
     X(linear)                                                                                                          \
     X(linear_mean)                                                                                                     \
     X(vit)                                                                                                             \
+    X(vit_mean)                                                                                                        \
     X(mlp)                                                                                                             \
     X(mlp_ee)                                                                                                          \
     X(vit_ee)                                                                                                          \

@@ -70,6 +70,8 @@ typedef struct ees_stage_info {
     unsigned n_tokens;                /**< of the grid, and class token, registers and the like */
     unsigned n_channels, n_heads, mlp_width;
     unsigned window_height, window_width; /**< of attention, in tokens; 0: all tokens */
+    unsigned shift_height, shift_width;   /**< of the windows of every second block, beginning with the second */
+    bool rolls_first; /**< the grid is shifted before it is padded to whole windows, not after */
 } ees_stage_info;
 
 /** What a model is. Strings and arrays live as long as the model. */

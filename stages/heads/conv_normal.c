@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* LGViT's baseline `conv_normal` (spec 5.3): Y = BN(gelu(conv 3x3 of the patches)), no residual. Only the mean of Y is
- * used, so the BatchNorm is a scale and a shift of a mean. */
+/* LGViT's baseline `conv_normal` (spec 5.3): Y = BN(gelu(conv 3x3 of the patches)), no residual. The BatchNorm is a
+ * scale and a shift behind the gelu. */
 #include "common/fail.h"
 #include "stages/heads/convolve.h"
 #include "stages/heads/pooled.h"
@@ -8,7 +8,7 @@
 struct conv_normal {
     struct ees__convolution conv;
     struct ees__batch_norm norm;
-    struct ees__linear classifier;
+    struct ees__tail tail; /* without a last layer */
 };
 
 static void close_conv_normal(void *self) {
@@ -17,23 +17,16 @@ static void close_conv_normal(void *self) {
         return;
     ees__convolution_close(&h->conv);
     ees__batch_norm_close(&h->norm);
-    ees__linear_close(&h->classifier);
+    ees__tail_close(&h->tail);
     ees__free(h);
 }
 
-/* Floats of the framed grid, of the convolution's output and of the means of its grid rows. */
-static size_t grid_floats(const struct conv_normal *h) {
-    return ees__piece_floats(ees__convolution_framed_floats(&h->conv)) +
-           ees__piece_floats(ees__convolution_y_floats(&h->conv)) + ees__piece_floats(h->conv.h * h->conv.n_out);
-}
-
 static void fill_cost(const struct ees__loader *loader, const struct conv_normal *h, struct ees__op_cost *cost) {
-    const struct ees__kernels *kernels = loader->kernels;
-    size_t k = h->classifier.n, ld = h->classifier.k;
-    cost->item_floats = ees__piece_floats(ld) + ees__max_size(ees__classify_floats(kernels, 1, k, ld),
-                                                              ees__convolution_scratch_floats(&h->conv, kernels));
-    cost->scratch_floats = grid_floats(h) + cost->item_floats;
-    cost->flops = ees__convolution_flops(&h->conv) + 2.0 * (double)ld * (double)k;
+    cost->scratch_floats = ees__piece_floats(ees__convolution_framed_floats(&h->conv)) +
+                           ees__piece_floats(ees__convolution_y_floats(&h->conv));
+    cost->flops = ees__convolution_flops(&h->conv);
+    ees__tail_cost(loader, &h->tail, loader->dims->n_patches,
+                   ees__convolution_scratch_floats(&h->conv, loader->kernels), cost);
 }
 
 static int open_conv_normal(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
@@ -46,7 +39,7 @@ static int open_conv_normal(struct ees__loader *loader, const char *prefix, unsi
     if (rc == 0)
         rc = ees__load_batch_norm(loader, prefix, "bn1", c, &h->norm, err);
     if (rc == 0)
-        rc = ees__load_classifier(loader, prefix, c, &h->classifier, err);
+        rc = ees__tail_open(loader, prefix, &h->tail, err);
     if (rc < 0) {
         close_conv_normal(h);
         return rc;
@@ -56,36 +49,37 @@ static int open_conv_normal(struct ees__loader *loader, const char *prefix, unsi
     return 0;
 }
 
-/* Mean of y over the pixels, first along each grid row: what lies between the rows is none of them. */
-static void pool_grid(const struct conv_normal *h, const struct ees__run *run, const float *y, float *row_means,
-                      float *pooled) {
+/* Y in place of y: normed, without what lies between the grid rows. */
+static void norm_pixels(const struct conv_normal *h, float *y) {
     const struct ees__convolution *conv = &h->conv;
     size_t c = conv->n_out;
-    for (size_t row = 0; row < conv->h; row++)
-        run->kernels->column_mean(y + row * ees__convolution_pitch(conv) * c, c, conv->w, c, row_means + row * c);
-    run->kernels->column_mean(row_means, c, conv->h, c, pooled);
-    for (size_t i = 0; i < c; i++)
-        pooled[i] = (float)(h->norm.scale[i] * pooled[i] + h->norm.shift[i]);
+    for (size_t pixel = 0; pixel < conv->h * conv->w; pixel++) {
+        const float *from = y + (pixel / conv->w * ees__convolution_pitch(conv) + pixel % conv->w) * c;
+        float *to = y + pixel * c;
+        for (size_t i = 0; i < c; i++)
+            to[i] = (float)(h->norm.scale[i] * from[i] + h->norm.shift[i]);
+    }
 }
 
 static void run_conv_normal(const void *self, const struct ees__run *run) {
     const struct conv_normal *h = self;
-    size_t c = h->conv.n_out, ld = h->classifier.k;
+    size_t n = run->dims->n_patches, c = h->conv.n_out;
     float *scratch = run->lane->scratch;
     float *framed = ees__cut_piece(&scratch, ees__convolution_framed_floats(&h->conv));
     float *y = ees__cut_piece(&scratch, ees__convolution_y_floats(&h->conv));
-    float *row_means = ees__cut_piece(&scratch, h->conv.h * c);
-    float *pooled = ees__cut_piece(&scratch, run->n * ld);
+    struct ees__tail_run tail = ees__tail_begin(&h->tail, run, n, &scratch);
     for (size_t i = 0; i < run->n; i++) {
         ees__convolution_frame(&h->conv, run->states[i] + run->dims->n_special * c, framed);
         ees__convolution_run(&h->conv, run, framed, true, y, scratch);
-        pool_grid(h, run, y, row_means, pooled + i * ld);
+        norm_pixels(h, y);
+        ees__tail_take(&tail, i, y, NULL, n);
     }
-    ees__classify_pooled(&h->classifier, run, pooled, scratch);
+    ees__tail_end(&tail);
 }
 
 const struct ees__op ees__head_conv_normal = {
     .name = "conv_normal",
+    .tokens = EES__HEAD_ANY,
     .open = open_conv_normal,
     .run = run_conv_normal,
     .close = close_conv_normal,

@@ -175,6 +175,7 @@ const struct ees__op ees__head_attention_r = {
 
 const struct ees__op ees__head_self_attention = {
     .name = "self_attention",
+    .tokens = EES__HEAD_ANY,
     .open = open_self_attention,
     .run = run_gah,
     .close = close_gah,

@@ -5,8 +5,6 @@
 
 #include "common/fail.h"
 
-static const float tail_eps = 1e-5f; /* of a Swin's heads (spec 5.1) */
-
 int ees__tail_open(struct ees__loader *loader, const char *prefix, struct ees__tail *out, ees_error *err) {
     size_t c = loader->dims->n_channels;
     struct ees__tail tail = {.pool = ees__head_pool(loader->dims)};
@@ -74,7 +72,8 @@ static void norm_rows(void *ctx, size_t first, size_t end, struct ees__lane *lan
     if (tail->last.n)
         kernels->linear(&tail->last, x, c, n, y, c, residual ? &add : &store,
                         lane->scratch + (t->scratch - t->run->lane->scratch));
-    kernels->layernorm(tail->last.n ? y : x, c, n, c, tail->norm.gamma, tail->norm.beta, tail_eps, y, c);
+    kernels->layernorm(tail->last.n ? y : x, c, n, c, tail->norm.gamma, tail->norm.beta, (float)t->run->dims->norm_eps,
+                       y, c);
 }
 
 void ees__tail_take(struct ees__tail_run *t, size_t i, const float *x, const float *residual, size_t n) {

@@ -127,6 +127,8 @@ def test_inspect_shows_stages():
     assert [stage["width"] for stage in data["stages"]] == [96, 192, 384, 768]
     names = [unit["name"] for unit in data["units"]]
     assert [name for name in names if name.startswith("merge")] == ["merge1", "merge2", "merge3"]
+    assert [stage["shift"] for stage in data["stages"]] == [[3, 3]] * 3 + [[0, 0]]
+    assert not any(stage["rolls_first"] for stage in data["stages"])
     assert len(re.findall(r"^stage \d +\d+ blocks, grid ", text, re.M)) == 4
     one = json.loads(run("inspect", "--arch", "vit-ti16", "--format", "json").out)
     assert [stage["window"] for stage in one["stages"]] == [[0, 0]]

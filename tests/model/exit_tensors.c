@@ -78,20 +78,37 @@ static void add_one(struct tiny *tiny, const char *family, size_t i, const char 
     tiny_add_canonical(tiny, family, strncmp(family, "lgvit", 5) ? 0 : tensors[i].spelling, name, rank, shape);
 }
 
-void exits_add(struct tiny *tiny, const char *family, const char *head, bool distilled) {
+static void add_tensor(struct tiny *tiny, const char *family, size_t i) {
+    add_one(tiny, family, i, tensors[i].kind == VECTOR ? "" : ".weight", tensors[i].rank);
+    if (tensors[i].kind != VECTOR)
+        add_one(tiny, family, i, ".bias", 1);
+    if (tensors[i].kind == BATCH_NORM) {
+        add_one(tiny, family, i, ".running_mean", 1);
+        add_one(tiny, family, i, ".running_var", 1);
+    }
+}
+
+/* The classifier and what stands directly in front of it. */
+static bool is_end(const char *leaf) {
+    return strncmp(leaf, "head.", 5) == 0 || strcmp(leaf, "pool") == 0 || strcmp(leaf, "norm") == 0;
+}
+
+static bool has_tensor(const char *head, size_t i) {
     char word[32];
     snprintf(word, sizeof word, " %s ", head);
-    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
-        if (!strstr(tensors[i].heads, word) || tensors[i].only == (distilled ? PLAIN : DISTILLED))
-            continue;
-        add_one(tiny, family, i, tensors[i].kind == VECTOR ? "" : ".weight", tensors[i].rank);
-        if (tensors[i].kind != VECTOR)
-            add_one(tiny, family, i, ".bias", 1);
-        if (tensors[i].kind == BATCH_NORM) {
-            add_one(tiny, family, i, ".running_mean", 1);
-            add_one(tiny, family, i, ".running_var", 1);
-        }
-    }
+    return strstr(tensors[i].heads, word);
+}
+
+void exits_add(struct tiny *tiny, const char *family, const char *head, bool distilled) {
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        if (has_tensor(head, i) && tensors[i].only != (distilled ? PLAIN : DISTILLED))
+            add_tensor(tiny, family, i);
+}
+
+void exits_add_module(struct tiny *tiny, const char *family, const char *head) {
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        if (has_tensor(head, i) && !is_end(tensors[i].leaf))
+            add_tensor(tiny, family, i);
 }
 
 void exits_set(json_t *config, const char *head) {

@@ -163,13 +163,16 @@ static double *activate(const double *a, size_t n) {
     }
 }
 
+/* On a Swin a block of DeiT's defaults, and 8 attention heads. */
 static double *run_block(void) {
-    size_t f = m->widths->block_mlp;
+    bool swin = m->dims->n_special == 0;
+    size_t f = m->widths->block_mlp, n_heads = swin ? 8 : m->dims->n_heads;
+    double eps = swin ? 1e-12 : m->dims->norm_eps;
     const double *qkv =
-        linear(layer_norm(x, T, "blk.norm1", m->dims->norm_eps), T, C, "blk.attn.qkv", 3 * C, m->dims->qkv_bias);
-    const double *u = add(x, linear(attend(qkv, T, m->dims->n_heads), T, C, "blk.attn.proj", C, true), T * C);
-    const double *hidden =
-        activate(linear(layer_norm(u, T, "blk.norm2", m->dims->norm_eps), T, C, "blk.mlp.fc1", f, true), T * f);
+        linear(layer_norm(x, T, "blk.norm1", eps), T, C, "blk.attn.qkv", 3 * C, swin || m->dims->qkv_bias);
+    const double *u = add(x, linear(attend(qkv, T, n_heads), T, C, "blk.attn.proj", C, true), T * C);
+    const double *inner = linear(layer_norm(u, T, "blk.norm2", eps), T, C, "blk.mlp.fc1", f, true);
+    const double *hidden = swin ? apply(gelu, inner, T * f) : activate(inner, T * f);
     return add(u, linear(hidden, T, f, "blk.mlp.fc2", C, true), T * C);
 }
 
@@ -187,11 +190,15 @@ static double *classify(const double *cls, const double *dist) {
 }
 
 static double *pool(const double *y, size_t rows) {
+    if (m->dims->n_special == 0)
+        return classify(mean_of(layer_norm(y, rows, "norm", m->dims->norm_eps), rows), NULL);
     const double *mean = mean_of(y, rows);
     return classify(add(mean, x, C), add(mean, x + C, C));
 }
 
 static double *end_linear(const double *tokens) {
+    if (m->dims->n_special == 0)
+        return pool(tokens, T);
     if (!ees__is_distilled(m->dims))
         return classify(apply(tanh, linear(tokens, 1, C, "pool", C, true), C), NULL);
     const double *z = layer_norm(tokens, 2, "norm", m->dims->norm_eps);

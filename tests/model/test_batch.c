@@ -39,13 +39,11 @@ static const char gated_keys[] =
 #define MORE_EXITS                                                                                                     \
     EXITS("cnn_ignore_ee", "cnn_add_ee", "cnn_project_ee", "mixer_ee", "resmlp_ee", "vit", "conv_normal", "linear")
 /* Shifted windows, padding, an odd grid in front of each merge, and each kind of head. */
-static const char swin_keys[] =
-    "\"embed_dim\":16,\"depths\":[2,3,3],\"num_heads\":[2,4,4],\"window_size\":2,\"mlp_ratio\":2.5,\"early_exits\":{"
-    "\"policy\":{\"thresholds\":0.5},\"exits\":["
-    "{\"after_block\":1,\"head\":\"conv1_1\"},{\"after_block\":2,\"head\":\"conv2_1\"},"
-    "{\"after_block\":3,\"head\":\"conv1_1\"},{\"after_block\":4,\"head\":\"linear\"},"
-    "{\"after_block\":5,\"head\":\"attention_r1\"},{\"after_block\":6,\"head\":\"attention_r2\"},"
-    "{\"after_block\":7,\"head\":\"linear\"},{\"after_block\":8,\"head\":\"attention_r3\"}]},";
+#define SWIN "\"embed_dim\":16,\"depths\":[2,3,3],\"num_heads\":[2,4,4],\"window_size\":2,\"mlp_ratio\":2.5,"
+#define SWIN_EXITS                                                                                                     \
+    EXITS("conv1_1", "conv2_1", "conv1_1", "linear", "attention_r1", "attention_r2", "linear", "attention_r3")
+#define MORE_SWIN_EXITS                                                                                                \
+    EXITS("conv_normal", "self_attention", "vit", "conv_normal", "self_attention", "linear", "vit", "conv_normal")
 
 struct shape {
     const char *image_size;
@@ -68,7 +66,8 @@ static const struct shape shapes[] = {
     {"[24,40]", 21, 7, 33, "hf-deit-distilled", MORE_EXITS "\"hidden_act\":\"relu\",", 0},
     {"40", 24, 3, 0, "hf-dinov2-with-registers", "\"use_swiglu_ffn\":true,\"num_register_tokens\":3," SOME_EXITS, 56},
     {"40", 24, 3, 0, "hf-dinov2-with-registers", MORE_EXITS, 0},
-    {"[40,56]", 1, 1, 0, "hf-swin", swin_keys, 0}, /* sizes are in the keys */
+    {"[40,56]", 1, 1, 0, "hf-swin", SWIN SWIN_EXITS, 0}, /* sizes are in the keys */
+    {"[40,56]", 1, 1, 0, "hf-swin", SWIN MORE_SWIN_EXITS, 0},
 };
 
 static ees_model *open_shape(const struct shape *s, const char *kernels, const char *precision) {

@@ -10,7 +10,7 @@
 #include "stages/model.h"
 #include "stages/weights.h"
 
-enum { K = 3, T = 7, N_PIXELS = 3 * 8 * 12 };
+enum { K = 3, T = 7, N_PIXELS = 3 * 12 * 18 };
 
 #define HF_SIZES                                                                                                       \
     "\"image_size\":[8,12],\"patch_size\":4,\"hidden_size\":16,\"num_attention_heads\":2,\"intermediate_size\":24,"    \
@@ -107,28 +107,82 @@ static void test_names_of_lgvit(void **state) {
         }
 }
 
+#define SWIN_SIZES                                                                                                     \
+    "\"model_type\":\"swin\",\"embed_dim\":8,\"depths\":[2,1],\"num_heads\":[2,4],\"window_size\":3,"                  \
+    "\"mlp_ratio\":2.0,\"patch_size\":2,\"num_labels\":3,\"image_size\":[12,18]"
+
+/* A name each that LGViT has or would have: conv_normal and self_attention are of its ViT and DeiT alone. */
+static const struct {
+    const char *head, *name;
+} lgvit_swin_names[] = {
+    {"conv_normal", "mlp.conv.0.weight"},           {"conv_normal", "mlp.conv.2.running_var"},
+    {"self_attention", "mlp.attention.value.bias"}, {"self_attention", "mlp.output.dense.weight"},
+    {"vit", "layer.layernorm_before.weight"},       {"vit", "layer.attention.attention.query.bias"},
+    {"vit", "layer.attention.output.dense.bias"},   {"vit", "layer.layernorm_after.bias"},
+    {"vit", "layer.intermediate.dense.weight"},     {"vit", "layer.output.dense.weight"},
+    {"vit", "classifier.layernorm.weight"},         {"vit", "classifier.classifier.bias"},
+};
+
+/* Exit 0 of a Swin, after its last block; logits under canonical names. */
+static void answer_swin(const char *head, float logits[K]) {
+    char config[512];
+    struct tiny tiny;
+    snprintf(config, sizeof config,
+             "{" SWIN_SIZES ",\"early_exits\":{\"exits\":[{\"after_block\":3,\"head\":\"%s\"}],"
+             "\"policy\":{\"name\":\"entropy\",\"thresholds\":0.5}}}",
+             head);
+    tiny_init_swin(&tiny, "hf-swin", config);
+    exits_add_module(&tiny, "hf-swin", head);
+    answer(&tiny, logits);
+}
+
+static void test_names_of_lgvit_swin(void **state) {
+    for (size_t i = 0; i < sizeof lgvit_swin_names / sizeof *lgvit_swin_names; i++) {
+        const char *head = lgvit_swin_names[i].head;
+        float expected[K], logits[K];
+        char config[512], name[128];
+        struct tiny tiny;
+        snprintf(config, sizeof config,
+                 "{\"architectures\":[\"SwinHighwayForImageClassification\"],\"highway_type\":\"%s\",\"exit_strategy\":"
+                 "\"confidence\",\"num_early_exits\":\"[0,1]\",\"position_exits\":\"[[],[1]]\"," SWIN_SIZES "}",
+                 head);
+        answer_swin(head, expected);
+        tiny_init_swin(&tiny, "lgvit-swin", config);
+        exits_add_module(&tiny, "lgvit-swin", head);
+        snprintf(name, sizeof name, "swin.encoder.layers.1.highway.0.%s", lgvit_swin_names[i].name);
+        assert_non_null(tiny_find(&tiny, name));
+        answer(&tiny, logits);
+        assert_memory_equal(logits, expected, sizeof logits);
+    }
+}
+
 /* ---- LGViT's rules (spec 4.1, 5.2) --------------------------------------------------------------------- */
 
-/* A model of 12 blocks with random weights; NULL: refused. */
-static ees_model *open_lgvit(const char *keys, ees_error *err) {
-    char text[512];
+/* A model with random weights; NULL: refused. */
+static ees_model *open_random(const char *family, const char *text, ees_error *err) {
     struct ees__json config = {0};
-    const struct ees__source source = {.family = ees__family_by_name("lgvit-vit"), .json = &config};
+    const struct ees__source source = {.family = ees__family_by_name(family), .json = &config};
     struct ees__weights *weights;
     ees_model *model = NULL;
     ees_model_options options;
-    int n = snprintf(text, sizeof text,
-                     "{%s,\"image_size\":16,\"patch_size\":8,\"hidden_size\":8,\"num_attention_heads\":2,"
-                     "\"num_hidden_layers\":12,\"intermediate_size\":8,\"num_labels\":3}",
-                     keys);
     ees_model_options_default(&options);
-    assert_int_equal(ees__json_parse(text, (size_t)n, "config.json", &config, NULL), 0);
+    assert_int_equal(ees__json_parse(text, strlen(text), "config.json", &config, NULL), 0);
     assert_int_equal(ees__weights_open_random(3, &weights, NULL), 0);
-    int rc = ees__model_build("lgvit", &source, NULL, weights, &options, &model, err);
+    int rc = ees__model_build("random", &source, NULL, weights, &options, &model, err);
     assert_true(rc == 0 ? model != NULL : rc == EES_EMODEL);
     weights->close(weights);
     ees__json_close(&config);
     return rc == 0 ? model : NULL;
+}
+
+/* Of 12 blocks. */
+static ees_model *open_lgvit(const char *keys, ees_error *err) {
+    char text[512];
+    snprintf(text, sizeof text,
+             "{%s,\"image_size\":16,\"patch_size\":8,\"hidden_size\":8,\"num_attention_heads\":2,"
+             "\"num_hidden_layers\":12,\"intermediate_size\":8,\"num_labels\":3}",
+             keys);
+    return open_random("lgvit-vit", text, err);
 }
 
 static void check_exits(const char *keys, unsigned n, unsigned first, const char *const *head, size_t step) {
@@ -170,6 +224,21 @@ static void test_rules_of_lgvit(void **state) {
     ees_error err = {0};
     assert_null(open_lgvit("\"highway_type\":\"vit\"", &err)); /* 4 exits by default, and no place for them */
     assert_true(strstr(err.message, "'position_exits'") && strstr(err.message, "4 blocks"));
+}
+
+/* The 8 attention heads of a Swin's `vit`. */
+static void test_vit_of_a_narrow_swin(void **state) {
+#define NARROW(block)                                                                                                  \
+    "{\"model_type\":\"swin\",\"embed_dim\":12,\"depths\":[1,1],\"num_heads\":[2,4],\"window_size\":2,"                \
+    "\"patch_size\":4,\"num_labels\":3,\"image_size\":16,\"early_exits\":{\"exits\":[{\"after_block\":" #block         \
+    ",\"head\":\"vit\"}],\"policy\":{\"name\":\"entropy\",\"thresholds\":0.5}}}"
+    ees_error err = {0};
+    assert_null(open_random("hf-swin", NARROW(1), &err));
+    assert_true(strstr(err.message, "exit.0") && strstr(err.message, "8 attention heads") &&
+                strstr(err.message, "12 channels"));
+    ees_model *model = open_random("hf-swin", NARROW(2), &err); /* 24 */
+    assert_non_null(model);
+    ees_model_close(model);
 }
 
 static void test_names_of_eevit(void **state) {
@@ -299,7 +368,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_canonical_names_beside_every_naming),
         cmocka_unit_test(test_names_of_lgvit),
+        cmocka_unit_test(test_names_of_lgvit_swin),
         cmocka_unit_test(test_rules_of_lgvit),
+        cmocka_unit_test(test_vit_of_a_narrow_swin),
         cmocka_unit_test(test_names_of_eevit),
         cmocka_unit_test(test_other_inputs),
         cmocka_unit_test(test_wrong_tensors),

@@ -112,10 +112,14 @@ static const struct sizes sizes[] = {
     {6, 3, 5, 16, 2, 100, false, false, true, EES__POST_GELU, {7, 33, 1, 64, 10, 64, 3, {64, 16}}},
     /* a real grid, narrow */
     {14, 14, 1, 48, 3, 10, false, false, true, EES__POST_SILU, {16, 48, 24, 192, 10, 192, 3, {384, 48}}},
+    /* stages of a Swin: no special token */
+    {3, 5, 0, 32, 4, 6, false, false, true, EES__POST_GELU, {.block_mlp = 40}},
+    {7, 4, 0, 56, 2, 11, false, false, false, EES__POST_RELU, {.block_mlp = 61}},
 };
 
 static struct ees__dims make_dims(const struct sizes *s) {
     size_t n = s->grid_h * s->grid_w;
+    enum ees__pool pool = s->n_special == 0 ? EES__POOL_NORM_MEAN : EES__POOL_CLASS;
     return (struct ees__dims){
         .grid_h = s->grid_h,
         .grid_w = s->grid_w,
@@ -131,9 +135,14 @@ static struct ees__dims make_dims(const struct sizes *s) {
         .qkv_bias = s->qkv_bias,
         .activation = s->activation,
         .norm_eps = 1e-6,
-        .pool = s->distilled ? EES__POOL_CLASS_DIST : EES__POOL_CLASS,
+        .pool = s->distilled ? EES__POOL_CLASS_DIST : pool,
         .layer_scale = s->n_special == 5, /* of the backbone: no head has it */
     };
+}
+
+/* Can the head read what stands in front of it? */
+static bool suits(const struct ees__op *head, const struct sizes *s) {
+    return head->tokens != (s->n_special ? EES__HEAD_BARE_GRID : EES__HEAD_CLASS);
 }
 
 enum { N_FRAMES = 3, MAX_CLASSES = 100 };
@@ -219,13 +228,13 @@ static void test_against_plain_forwards(void **state) {
     size_t n_levels;
     const struct ees__kernels *const *levels = ees__kernels_list(&n_levels);
     for (size_t i = 0; ees__heads[i]; i++) {
-        if (ees__heads[i]->tokens == EES__HEAD_BARE_GRID)
-            continue; /* a Swin's: test_swin.c */
         char name[24];
         double worst = 0;
         snprintf(name, sizeof name, "%s%s", ees__heads[i]->name, ees__heads[i]->numbered ? "2" : "");
         head_at_hand = name;
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+            if (!suits(ees__heads[i], &sizes[s]))
+                continue;
             const struct ees__dims of_sizes = make_dims(&sizes[s]);
             dims = &of_sizes;
             widths = &sizes[s].widths;
@@ -242,12 +251,40 @@ static void test_against_plain_forwards(void **state) {
     }
 }
 
-/* Millions of multiply-accumulates on ViT-B/16, the table of docs/heads.md. Default widths: no tensor tells them. */
+/* Millions of multiply-accumulates, the tables of docs/heads.md and docs/swin.md. Default widths: no tensor tells them.
+ */
+struct price {
+    const char *head;
+    double mega_macs;
+};
+
+static void check_costs(const struct sizes *backbone, const struct price *prices, size_t n_prices) {
+    const struct ees__dims of_backbone = make_dims(backbone);
+    size_t n_seen = 0;
+    for (size_t i = 0; ees__heads[i]; i++) {
+        if (!suits(ees__heads[i], backbone))
+            continue;
+        struct ees__loader loader = {.kernels = ees__kernels_get(NULL, NULL), .dims = &of_backbone};
+        struct ees__op_cost cost = {0};
+        void *self;
+        size_t row = 0;
+        while (strcmp(prices[row].head, ees__heads[i]->name))
+            assert_true(++row < n_prices);
+        assert_int_equal(ees__weights_open_random(1, &loader.weights, NULL), 0);
+        assert_int_equal(ees__heads[i]->open(&loader, "exit.0", 2, &self, &cost, NULL), 0);
+        print_message("  %-15s %.2f\n", prices[row].head, cost.flops / 2e6);
+        assert_true(fabs(cost.flops / 2e6 - prices[row].mega_macs) <= .01 * prices[row].mega_macs);
+        ees__heads[i]->close(self);
+        loader.weights->close(loader.weights);
+        ees__loader_fini(&loader);
+        n_seen++;
+    }
+    assert_int_equal(n_seen, n_prices);
+}
+
 static void test_costs(void **state) {
-    static const struct {
-        const char *head;
-        double mega_macs;
-    } costs[] = {
+    static const struct sizes vit_b = {14, 14, 1, 768, 12, 100, false, false, true, EES__POST_GELU, {0}};
+    static const struct price on_vit_b[] = {
         {"conv1_1", 117.6},
         {"conv2_1", 116.2},
         {"conv_normal", 1110},
@@ -265,25 +302,13 @@ static void test_costs(void **state) {
         {"mixer_ee", 588},
         {"resmlp_ee", 502},
     };
-    static const struct sizes vit_b = {14, 14, 1, 768, 12, 100, false, false, true, EES__POST_GELU, {0}};
-    const struct ees__dims of_vit_b = make_dims(&vit_b);
-    for (size_t i = 0; ees__heads[i]; i++) {
-        if (ees__heads[i]->tokens == EES__HEAD_BARE_GRID)
-            continue; /* a Swin's: test_swin.c */
-        struct ees__loader loader = {.kernels = ees__kernels_get(NULL, NULL), .dims = &of_vit_b};
-        struct ees__op_cost cost = {0};
-        void *self;
-        size_t row = 0;
-        while (strcmp(costs[row].head, ees__heads[i]->name))
-            assert_true(++row < sizeof costs / sizeof *costs);
-        assert_int_equal(ees__weights_open_random(1, &loader.weights, NULL), 0);
-        assert_int_equal(ees__heads[i]->open(&loader, "exit.0", 2, &self, &cost, NULL), 0);
-        print_message("  %-15s %.2f\n", costs[row].head, cost.flops / 2e6);
-        assert_true(fabs(cost.flops / 2e6 - costs[row].mega_macs) <= .01 * costs[row].mega_macs);
-        ees__heads[i]->close(self);
-        loader.weights->close(loader.weights);
-        ees__loader_fini(&loader);
-    }
+    /* Stage 3 of Swin-B, where most of LGViT's exits are. */
+    static const struct sizes swin_b = {14, 14, 0, 512, 16, 100, false, false, true, EES__POST_GELU, {0}};
+    static const struct price on_swin_b[] = {{"conv1_1", 103.7},       {"conv2_1", 102.8}, {"conv_normal", 493.1},
+                                             {"attention_r", 53.9},    {"linear", .0512},  {"vit", 861.5},
+                                             {"self_attention", 244.9}};
+    check_costs(&vit_b, on_vit_b, sizeof on_vit_b / sizeof *on_vit_b);
+    check_costs(&swin_b, on_swin_b, sizeof on_swin_b / sizeof *on_swin_b);
 }
 
 int main(void) {

@@ -134,13 +134,14 @@ static void test_heads(void **state) {
     }
 }
 
-/* Window tables, a merge, the end of a head. */
+/* Window tables, a merge, a head with a block. */
 static void test_swin(void **state) {
     struct tiny tiny;
     tiny_init_swin(&tiny, "hf-swin",
                    "{\"model_type\":\"swin\",\"embed_dim\":8,\"depths\":[2,1],\"num_heads\":[2,4],\"window_size\":3,"
                    "\"mlp_ratio\":2.0,\"patch_size\":2,\"num_labels\":3,\"image_size\":12,\"early_exits\":{"
-                   "\"exits\":[{\"after_block\":3,\"head\":\"linear\"}]}}");
+                   "\"exits\":[{\"after_block\":3,\"head\":\"vit\"}]}}");
+    exits_add_module(&tiny, "hf-swin", "vit");
     check_folder(&tiny);
 }
 

@@ -596,6 +596,11 @@ static void test_stages(void **state) {
     assert_int_equal(info->stages[1].n_heads, 4);
     assert_int_equal(info->stages[1].mlp_width, 32);
     assert_int_equal(info->stages[1].window_height, 3);
+    assert_int_equal(info->stages[0].shift_height, 1); /* half of 3 */
+    assert_int_equal(info->stages[0].shift_width, 1);
+    assert_int_equal(info->stages[1].shift_height, 0); /* 3 rows are one window */
+    assert_int_equal(info->stages[1].shift_width, 0);
+    assert_false(info->stages[0].rolls_first);
     assert_int_equal(info->state_bytes, 54 * 12 * sizeof(float)); /* patches are the largest */
     assert_int_equal(info->n_units, sizeof units / sizeof *units);
     for (unsigned i = 0; i < info->n_units; i++) {

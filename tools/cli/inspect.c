@@ -72,11 +72,12 @@ static json_t *stages_json(const ees_model_info *m) {
     json_t *stages = json_array();
     for (unsigned s = 0; s < m->n_stages; s++) {
         const ees_stage_info *i = &m->stages[s];
-        json_array_append_new(stages,
-                              json_pack("{s:i, s:[ii], s:i, s:i, s:i, s:i, s:[ii]}", "blocks", (int)i->n_blocks, "grid",
-                                        (int)i->grid_width, (int)i->grid_height, "tokens", (int)i->n_tokens, "width",
-                                        (int)i->n_channels, "heads", (int)i->n_heads, "mlp_width", (int)i->mlp_width,
-                                        "window", (int)i->window_width, (int)i->window_height));
+        json_array_append_new(
+            stages, json_pack("{s:i, s:[ii], s:i, s:i, s:i, s:i, s:[ii], s:[ii], s:b}", "blocks", (int)i->n_blocks,
+                              "grid", (int)i->grid_width, (int)i->grid_height, "tokens", (int)i->n_tokens, "width",
+                              (int)i->n_channels, "heads", (int)i->n_heads, "mlp_width", (int)i->mlp_width, "window",
+                              (int)i->window_width, (int)i->window_height, "shift", (int)i->shift_width,
+                              (int)i->shift_height, "rolls_first", (int)i->rolls_first));
     }
     return stages;
 }

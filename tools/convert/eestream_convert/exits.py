@@ -8,33 +8,10 @@ and every classifier that some If hands on is an exit.
 
 import numpy as np
 
-from .parts import Linear, activation_of, attention_of, expect, refuse, rows_of
+from .exit_heads import place_head, stages_of
+from .parts import Linear
 from .symbolic import Node, Value
-from .vit import Model, put_stack, split_heads
-
-BATCH_NORM_EPS = 1e-5
-LGVIT_HEADS = 8
-
-
-class Backbone:
-    """Where heads may sit: the stream behind each block."""
-
-    def __init__(self, model: Model, sums: list, grid: tuple[int, int]):
-        self.model, self.grid = model, grid
-        self.block_of = {id(node): i // 2 + 1 for i, (node, _, _) in enumerate(sums) if i % 2}
-
-    def rows(self, value: Value, what: str) -> tuple[int, np.ndarray]:
-        """(1-based block, token numbers) of rows of a block's output."""
-        node = expect(value, "add", f"a block's output ({what})")
-        if id(node) not in self.block_of:
-            refuse(node, f"expected a block's output ({what})")
-        return self.block_of[id(node)], rows_of(value, self.model.width, what)
-
-    def patch_rows(self, value: Value, what: str) -> tuple[int, np.ndarray]:
-        """The same for patches, numbered from 0."""
-        block, rows = self.rows(value, what)
-        n_special = 1 + self.model.has_dist + self.model.n_registers
-        return block, rows - n_special
+from .vit import Model, split_heads
 
 
 def answers_of(value) -> list[Node]:
@@ -59,10 +36,10 @@ def find_exits(walk, final: list[Node], outputs: list) -> list[list[Node]]:
     return found
 
 
-def put_exits(walk, backbone: Backbone, exits: list[list[Node]]) -> None:
-    """Heads in order of their blocks, and the thresholds the graph compares with."""
-    model = backbone.model
-    placed = sorted((place_head(backbone, heads) for heads in exits), key=lambda entry: entry[0])
+def put_exits(walk, model: Model, sums: list, exits: list[list[Node]]) -> None:
+    """Heads in order of their blocks, and the thresholds the graph compares with. `sums`: of all blocks"""
+    stages = stages_of(model, sums)
+    placed = sorted((place_head(stages, heads) for heads in exits), key=lambda entry: entry[0])
     limits = find_limits(walk)
     for k, (block, name, tensors, heads) in enumerate(placed):
         model.exits.append({"after_block": block, "head": name})
@@ -97,156 +74,3 @@ def answer_compared(value) -> list[Node]:
     if node is None or node.kind != "control" or node.origin is None or node.origin.op_type != "ReduceMax":
         return []
     return answers_of(node.inputs[0])
-
-
-# ---- One head ---------------------------------------------------------------------------------------------
-
-
-def place_head(backbone: Backbone, heads: list[Node]) -> tuple[int, str, dict, list[Node]]:
-    """(block, head's name, its tensors but the classifiers', classifiers in order)"""
-    placed = [place_pooled(backbone, head) for head in heads]
-    block, name, tensors, _ = placed[0]
-    if any(entry[0] != block or entry[1] != name for entry in placed):
-        refuse(heads[1], "the two classifiers of an exit read two heads")
-    return block, name, tensors, [head for _, head in sorted(zip((entry[3] for entry in placed), heads), key=lambda p: p[0])]
-
-
-def place_pooled(backbone: Backbone, head: Node) -> tuple[int, str, dict, int]:
-    """A classifier of mean(Y) + token, LGViT's pooling; or of tanh(pool(class token))."""
-    x = head.inputs[0]
-    node = x.whole()
-    if node is not None and node.kind == "unary" and node.name == "tanh":
-        pool = expect(node.inputs[0], "linear", "the pooler of an exit")
-        block, rows = backbone.rows(pool.inputs[0], "the pooler of an exit")
-        return block, "linear", {"pool.weight": pool.w, "pool.bias": pool.b}, int(rows[0])
-    if node is None or node.kind != "add":
-        refuse(head, "an exit whose classifier reads neither mean + token nor a pooler: this head is not known")
-    mean, token = node.inputs
-    if mean.whole() is None or mean.whole().kind != "mean":
-        mean, token = token, mean
-    mean = expect(mean, "mean", "the mean over an exit's tokens")
-    block, number = backbone.rows(token, "the token an exit adds")
-    y = mean.inputs[0].reshape(backbone.model.width, -1).move(np.transpose)
-    name, tensors, at = read_module(backbone, y)
-    if at != block:
-        refuse(head, "an exit reads two blocks")
-    return block, name, tensors, int(number[0])
-
-
-def read_module(backbone: Backbone, y: Value) -> tuple[str, dict, int]:
-    if len(y.sources) == 1 and y.node.kind == "linear":
-        return read_attention(backbone, y)
-    node = y.whole()
-    if node is not None and node.kind == "add":
-        a, b = node.inputs
-        branch, patches = (b, a) if a.sources[0].kind == "add" and len(a.sources) == 1 else (a, b)
-        return read_perception(backbone, branch, patches)
-    return read_conv_normal(backbone, y)
-
-
-def kept_rows(grid: tuple[int, int], ratio: int) -> np.ndarray:
-    return np.arange(grid[0] * grid[1]).reshape(grid)[::ratio, ::ratio].reshape(-1)
-
-
-def read_attention(backbone: Backbone, y: Value) -> tuple[str, dict, int]:
-    """Global aggregation: 8 heads without bias over rows and columns 0, r, 2r, ..., or the backbone's own attention."""
-    model, what = backbone.model, "attention of an exit"
-    found = attention_of(y, model.width, what)
-    block, rows = backbone.patch_rows(found.input, what)
-    ratio = next((r for r in range(1, 10) if np.array_equal(rows, kept_rows(backbone.grid, r))), 0)
-    has_bias = found.q.b is not None
-    if has_bias and ratio == 1 and found.n_heads == model.n_heads:
-        name = "self_attention"
-    elif ratio and found.n_heads == LGVIT_HEADS and not has_bias:
-        name = f"attention_r{ratio}"
-    else:
-        refuse(y, f"an attention of {found.n_heads} heads over {len(rows)} patches is no exit head that is known")
-    part = Model(model.image)
-    put_stack(part, "attn.qkv", [found.q, found.k, found.v])
-    part.put("attn.proj", found.proj)
-    tensors = {key: np.concatenate(value) if isinstance(value, list) else value for key, value in part.tensors.items()}
-    return name, tensors, block
-
-
-class Grid:
-    """Walks down a head's convolutions; BatchNorms that an exporter folded into them become ones that do nothing."""
-
-    def __init__(self, value: Value):
-        self.value, self.tensors = value, {}
-
-    def batch_norm(self, name: str) -> None:
-        node = self.value.whole()
-        n = self.value.shape[1] if node is None else node.shape[1]
-        gamma, beta, mean, var = np.ones(n), np.zeros(n), np.zeros(n), np.full(n, 1 - BATCH_NORM_EPS)
-        if node is not None and node.kind == "batchnorm":
-            gamma, beta, mean, var = node.gamma, node.beta, node.mean, node.var + (node.eps - BATCH_NORM_EPS)
-            self.value = node.inputs[0]
-        for ending, array in zip(("weight", "bias", "running_mean", "running_var"), (gamma, beta, mean, var)):
-            self.tensors[f"{name}.{ending}"] = array.astype(np.float32)
-
-    def conv(self, name: str, kernel: int, grouped: bool = False) -> None:
-        node = expect(self.value, "conv", f"a convolution of an exit ({name})")
-        pad = kernel // 2
-        if node.w.shape[2:] != (kernel, kernel) or node.strides != [1, 1] or node.pads != [pad] * 4 or \
-                node.group != (node.shape[1] if grouped else 1):
-            refuse(node, f"expected a {kernel} x {kernel} convolution with stride 1 ({name})")
-        self.tensors[f"{name}.weight"] = node.w
-        self.tensors[f"{name}.bias"] = np.zeros(len(node.w), np.float32) if node.b is None else node.b
-        self.value = node.inputs[0]
-
-    def gelu(self, what: str) -> None:
-        name, leaves = activation_of(self.value, what)
-        if name != "gelu":
-            refuse(self.value, f"expected gelu, found {name} ({what})")
-        self.value = leaves[0]
-
-    def input_rows(self, backbone: Backbone) -> tuple[int, np.ndarray]:
-        """The patches the first convolution reads, from (C, h, w) back to rows."""
-        return backbone.patch_rows(self.value.reshape(backbone.model.width, -1).move(np.transpose), "an exit's input")
-
-
-def on_grid(backbone: Backbone, rows: Value) -> Value:
-    """Tokens in rows that are a convolution's result, as (1, C, h, w)."""
-    return rows.reshape(-1, backbone.model.width).move(np.transpose).reshape(1, backbone.model.width, *backbone.grid)
-
-
-def all_patches(backbone: Backbone, place: tuple[int, np.ndarray], where) -> int:
-    block, rows = place
-    if not np.array_equal(rows, np.arange(backbone.grid[0] * backbone.grid[1])):
-        refuse(where, "expected an exit on all patches")
-    return block
-
-
-def read_perception(backbone: Backbone, branch: Value, patches: Value) -> tuple[str, dict, int]:
-    """conv1_1 and conv2_1: two 1x1 convolutions, with or without a depthwise one between them, and a residual."""
-    grid = Grid(on_grid(backbone, branch))
-    grid.batch_norm("bn3")
-    grid.conv("conv2", 1)
-    has_dw = has_depthwise(grid.value)
-    if has_dw:
-        grid.batch_norm("bn2")
-        grid.gelu("an exit, behind the depthwise convolution")
-        grid.conv("dw", 3, grouped=True)
-    grid.batch_norm("bn1")
-    grid.gelu("an exit, behind the first convolution")
-    grid.conv("conv1", 1)
-    block = all_patches(backbone, grid.input_rows(backbone), branch)
-    if all_patches(backbone, backbone.patch_rows(patches, "an exit's residual"), patches) != block:
-        refuse(branch, "an exit reads two blocks")
-    return "conv1_1" if has_dw else "conv2_1", grid.tensors, block
-
-
-def has_depthwise(value: Value) -> bool:
-    inner = value.whole()
-    inner = inner.inputs[0] if inner is not None and inner.kind == "batchnorm" else value
-    _, leaves = activation_of(inner, "an exit, behind a convolution")
-    node = leaves[0].whole()
-    return node is not None and node.kind == "conv" and node.group > 1
-
-
-def read_conv_normal(backbone: Backbone, y: Value) -> tuple[str, dict, int]:
-    grid = Grid(on_grid(backbone, y))
-    grid.batch_norm("bn1")
-    grid.gelu("an exit, behind its convolution")
-    grid.conv("conv", 3)
-    return "conv_normal", grid.tensors, all_patches(backbone, grid.input_rows(backbone), y)

@@ -72,6 +72,11 @@ class Graph:
         shape[axis] = sum(self.shape(part)[axis] for part in parts)
         return self.add("Concat", parts, shape, axis=axis)
 
+    def pad_ends(self, x: str, *n: int) -> str:
+        """Zeros behind each axis."""
+        shape = tuple(side + more for side, more in zip(self.shape(x), n))
+        return self.add("Pad", [x, self.ints(*(0 for _ in n), *n)], shape) if any(n) else x
+
     def pick(self, x: str, axis: int, i: int) -> str:
         """x[.., i, ..], without that axis."""
         shape = self.shape(x)

@@ -9,6 +9,7 @@ from .layers import Layers
 
 LGVIT_HEADS = 8
 MIXER_EPS = 1e-6
+SWIN_VIT_HEADS, SWIN_VIT = 8, {"eps": 1e-12, "activation": "gelu"}
 HEADS = {}
 
 
@@ -108,9 +109,10 @@ def linear(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> str:
 
 
 def own_block(c: HeadContext, g: Graph, x: str, prefix: str) -> str:
-    def attend(g: Graph, y: str, inner: str) -> str:
-        return c.layers.attention(g, y, inner, c.layers.heads)
-    return c.layers.block(g, x, f"{prefix}.blk", attend)
+    """The backbone's kind; on a Swin one of DeiT's defaults with 8 attention heads."""
+    swin = c.network.n_special == 0
+    n_heads, own = (SWIN_VIT_HEADS, SWIN_VIT) if swin else (c.layers.heads, {})
+    return c.layers.block(g, x, f"{prefix}.blk", lambda g, y, inner: c.layers.attention(g, y, inner, n_heads), **own)
 
 
 @head("vit")

@@ -63,19 +63,19 @@ class Layers:
     def scaled(self, g: Graph, x: str, name: str) -> str:
         return g.times(x, self.weight(g, name)) if name in self.source else x
 
-    def mlp(self, g: Graph, x: str, prefix: str) -> str:
+    def mlp(self, g: Graph, x: str, prefix: str, activation: str) -> str:
         if f"{prefix}.w12.weight" not in self.source:
-            return self.linear(g, g.activate(self.linear(g, x, f"{prefix}.fc1"), self.activation), f"{prefix}.fc2")
+            return self.linear(g, g.activate(self.linear(g, x, f"{prefix}.fc1"), activation), f"{prefix}.fc2")
         both = self.linear(g, x, f"{prefix}.w12")
         half = g.shape(both)[-1] // 2
         gate = g.activate(g.slice(both, 2, 0, half), "silu")
         return self.linear(g, g.times(gate, g.slice(both, 2, half, 2 * half)), f"{prefix}.w3")
 
-    def block(self, g: Graph, x: str, prefix: str, attend) -> str:
-        """x + attention(LN(x)), then x + mlp(LN(x))."""
-        branch = attend(g, self.norm(g, x, f"{prefix}.norm1"), f"{prefix}.attn")
+    def block(self, g: Graph, x: str, prefix: str, attend, eps: float | None = None, activation: str | None = None) -> str:
+        """x + attention(LN(x)), then x + mlp(LN(x)). None: the backbone's"""
+        branch = attend(g, self.norm(g, x, f"{prefix}.norm1", eps), f"{prefix}.attn")
         x = g.plus(x, self.scaled(g, branch, f"{prefix}.ls1"))
-        branch = self.mlp(g, self.norm(g, x, f"{prefix}.norm2"), f"{prefix}.mlp")
+        branch = self.mlp(g, self.norm(g, x, f"{prefix}.norm2", eps), f"{prefix}.mlp", activation or self.activation)
         return g.plus(x, self.scaled(g, branch, f"{prefix}.ls2"))
 
     def to_grid(self, g: Graph, patches: str, grid: tuple[int, int]) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """From a walked graph to a model: classifier, blocks, embedding, exits."""
 
-from .exits import Backbone, answers_of, find_exits, put_exits
+from .exits import answers_of, find_exits, put_exits
 from .parts import refuse
 from .swin import read_swin
 from .vit import Model, put_blocks, put_classifier, put_embedding, unwind
@@ -31,7 +31,6 @@ def recognise(walk: Walk, output: str, others: list[str]) -> Model:
     if model.mean_from >= 0 and not model.stages and model.mean_from != 1 + model.has_dist + model.n_registers:
         refuse(stream, f"the mean is of tokens {model.mean_from} and up, expected all patches and nothing else")
     exits = find_exits(walk, final, [walk.run(name) for name in others]) if final else []
-    grid = (model.image[0] // model.patch, model.image[1] // model.patch)
-    put_exits(walk, Backbone(model, sums, grid), exits)
+    put_exits(walk, model, sums, exits)
     return model
 

@@ -7,7 +7,7 @@ from .graph import Graph
 from .layers import Layers
 from .windows import Windows, merge_rows
 
-EPS = 1e-5  # of the embedding, the merges and the exits, whatever the config says of the blocks'
+EPS = 1e-5  # of the embedding and the merges, whatever the config says of the blocks'
 
 
 class Swin:
@@ -15,8 +15,8 @@ class Swin:
 
     def __init__(self, layers: Layers):
         """Sizes of stages are (width, height) in what `inspect` tells, (rows, columns) from here on."""
-        self.layers = layers
-        self.stages = [stage | {key: tuple(stage[key][::-1]) for key in ("grid", "window")} for stage in layers.info["stages"]]
+        self.layers, turned = layers, ("grid", "window", "shift")
+        self.stages = [stage | {key: tuple(stage[key][::-1]) for key in turned} for stage in layers.info["stages"]]
         self.n_blocks = layers.info["blocks"]
         self.starts = np.cumsum([0] + [stage["blocks"] for stage in self.stages])
 
@@ -26,17 +26,14 @@ class Swin:
         return s, i - int(self.starts[s])
 
     def windows(self, s: int, shifted: bool) -> Windows:
-        """Where the grid is no larger than a window nothing is shifted: each side by itself, or (Hugging Face, LGViT) both
-        by the shorter one."""
-        stage, family = self.stages[s], self.layers.info["family"]
-        grid, window = stage["grid"], stage["window"]
-        sides = grid if family.startswith(("timm", "torchvision")) else (min(grid),) * 2
-        shift = tuple(m // 2 if shifted and side > m else 0 for side, m in zip(sides, window))
-        return Windows(grid, window, shift, family.startswith("timm"))
+        stage = self.stages[s]
+        return Windows(stage["grid"], stage["window"], stage["shift"] if shifted else (0, 0), stage["rolls_first"])
 
     def embed(self, g: Graph, image: str) -> str:
-        layers = self.layers
-        x = layers.from_grid(g, layers.conv(g, image, "embed.patch", stride=layers.info["patch_px"]))
+        """Hugging Face fills a rim that makes no patch up with zeros: its grid is larger than the picture's."""
+        layers, patch = self.layers, self.layers.info["patch_px"]
+        rim = (max(side * patch - pixels, 0) for side, pixels in zip(self.stages[0]["grid"], layers.image))
+        x = layers.from_grid(g, layers.conv(g, g.pad_ends(image, 0, 0, *rim), "embed.patch", stride=patch))
         x = layers.norm(g, x, "embed.norm", EPS)
         return g.plus(x, layers.weight(g, "embed.pos")) if "embed.pos" in layers.source else x
 
@@ -100,4 +97,4 @@ class Swin:
         return self.layers.linear(g, g.mean(self.layers.norm(g, x, "norm"), 1), "head.cls")
 
     def classify_exit(self, g: Graph, y: str, x: str, prefix: str) -> str:
-        return self.layers.linear(g, g.mean(self.layers.norm(g, y, f"{prefix}.norm", EPS), 1), f"{prefix}.head.cls")
+        return self.layers.linear(g, g.mean(self.layers.norm(g, y, f"{prefix}.norm"), 1), f"{prefix}.head.cls")

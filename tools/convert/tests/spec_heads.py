@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Every exit head written anew in PyTorch from its definition, with the tensor names of docs/heads.md."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ class Backbone:
     heads: int  # of attention
     classes: int
     grid: tuple[int, int]
-    special: int  # tokens in front of the patches
+    special: int  # tokens in front of the patches; 0: a Swin's stage
     distilled: bool = False
     eps: float = 1e-12
     qkv_bias: bool = True
@@ -68,15 +68,20 @@ class Head(nn.Module):
 
 
 class Pooled(Head):
-    """The mean of a module's output is added to the class token, and to the distillation token."""
+    """The mean of a module's output is added to the class token, and to the distillation token. Without these it is of
+    the normed output."""
 
     def __init__(self, b: Backbone):
         super().__init__(b)
+        if not b.special:
+            self.norm = nn.LayerNorm(b.channels, eps=b.eps)
         self.add_classifiers()
 
     def forward(self, x):
-        mean = self.compute(self.patches(x)).mean(1)
-        return self.classify(mean + x[:, 0], mean + x[:, 1])
+        y = self.compute(self.patches(x))
+        if not self.b.special:
+            return self.classify(self.norm(y).mean(1), None)
+        return self.classify(y.mean(1) + x[:, 0], y.mean(1) + x[:, 1])
 
 
 class Conv(Pooled):
@@ -178,6 +183,22 @@ class Vit(Linear):
 
     def forward(self, x):
         return super().forward(self.blk(x))
+
+
+class SwinLinear(Pooled):
+    def compute(self, patches):
+        return patches
+
+
+class SwinVit(Pooled):
+    """A block as DeiT has it, whatever the Swin is."""
+
+    def __init__(self, b: Backbone):
+        super().__init__(b)
+        self.blk = Block(replace(b, heads=8, eps=1e-12, qkv_bias=True), 2 * b.channels + 3)
+
+    def compute(self, patches):
+        return self.blk(patches)
 
 
 def mlp_list(*widths: int) -> nn.ModuleList:
@@ -291,3 +312,5 @@ HEADS = {
     "mixer_ee": Mixer,
     "resmlp_ee": ResMlp,
 }
+POOLED = ("conv1_1", "conv2_1", "conv_normal", "attention_r1", "attention_r2", "attention_r3", "self_attention")
+SWIN_HEADS = {name: HEADS[name] for name in POOLED} | {"linear": SwinLinear, "vit": SwinVit}

@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from live import blocks_of, random_pixels, randomize, record, save_reference, verify  # noqa: E402
-from spec_heads import HEADS, Backbone  # noqa: E402
+from spec_heads import HEADS, SWIN_HEADS, Backbone  # noqa: E402
 from test_live_hf import BLOCKS, make  # noqa: E402
 
 CHANNELS, CLASSES, PATCH = 48, 6, 4
@@ -104,11 +104,11 @@ def split_qkv(prefix: str, leaf: str, value) -> dict:
     return {f"{prefix}.{part}.{leaf}": piece for part, piece in zip(("query", "key", "value"), value.chunk(3))}
 
 
-def lgvit_tensors(k: int, kind: str, head) -> dict:
+def lgvit_tensors(prefix: str, kind: str, head) -> dict:
     """An exit's tensors as LGViT names them."""
-    prefix, tensors = f"deit.encoder.highway.{k}", {}
+    tensors = {}
     classifiers = {"head.cls": "cls_classifier" if head.b.distilled else "classifier", "head.dist": "distillation_classifier"}
-    inside = "classifier." if kind == "vit" else ""
+    inside = "classifier." if kind == "vit" or not (head.b.special or kind == "linear") else ""
     for name, value in head.state_dict().items():
         module, leaf = name.rsplit(".", 1)
         if module == "blk.attn.qkv":
@@ -133,7 +133,7 @@ def save_lgvit(folder, family, size, kind: str, names: list[str], after, **keys)
     heads = make_heads(names, facts, after)
     tensors = {"deit.pooler.dense.weight": torch.zeros(CHANNELS, CHANNELS), "deit.pooler.dense.bias": torch.zeros(CHANNELS)}
     for k, (name, head) in enumerate(zip(names, heads.values())):
-        tensors |= lgvit_tensors(k, name, head)
+        tensors |= lgvit_tensors(f"deit.encoder.highway.{k}", name, head)
     model.save_pretrained(folder)
     added = dict(architectures=["DeiTHighwayForImageClassification"], model_type="deit", highway_type=kind,
                  backbone="DeiT" if facts.distilled else "ViT", num_early_exits=len(names),
@@ -156,6 +156,45 @@ def test_lgvit_heads(kind, family, tmp_path):
     size = (24, 24)
     model, heads = save_lgvit(tmp_path, family, size, kind, [kind, kind], (1, 2))
     check(tmp_path, model, heads, size)
+
+
+# ---- Swin -------------------------------------------------------------------------------------------------
+
+SWIN_SIZE, SWIN_DEPTHS = (30, 22), [2, 1]  # grids of 15 x 11 and 8 x 6, windows of 4
+SWIN_EXITS = {2: "[2]", 3: "[1]"}          # by block, and as LGViT counts it in its stage
+
+
+def build_swin(kind: str):
+    """One head at the end of each stage."""
+    model = make("Swin", image_size=list(SWIN_SIZE), patch_size=2, embed_dim=16, depths=SWIN_DEPTHS, num_labels=CLASSES)
+    heads = {}
+    for s, block in enumerate(SWIN_EXITS):
+        grid = (15, 11) if s == 0 else (8, 6)
+        facts = Backbone(channels=16 << s, heads=2 << s, classes=CLASSES, grid=grid, special=0, eps=1e-5)
+        heads[block] = randomize(SWIN_HEADS[kind](facts), seed=50 + s)
+    return model, heads
+
+
+@pytest.mark.parametrize("kind", SWIN_HEADS)
+def test_swin(kind, tmp_path):
+    model, heads = build_swin(kind)
+    model.save_pretrained(tmp_path)
+    exits = [{"after_block": block, "head": kind} for block in heads]
+    edit_folder(tmp_path, str, head_tensors(heads), lambda config: config | {"early_exits": {"exits": exits}})
+    check(tmp_path, model, heads, SWIN_SIZE)
+
+
+@pytest.mark.parametrize("kind", SWIN_HEADS)
+def test_lgvit_swin(kind, tmp_path):
+    model, heads = build_swin(kind)
+    model.save_pretrained(tmp_path)
+    tensors = {}
+    for s, head in enumerate(heads.values()):
+        tensors |= lgvit_tensors(f"swin.encoder.layers.{s}.highway.0", kind, head)
+    added = dict(architectures=["SwinHighwayForImageClassification"], highway_type=kind, num_early_exits="[1,1]",
+                 position_exits=f"[{','.join(SWIN_EXITS.values())}]", threshold=0.8, exit_strategy="confidence")
+    edit_folder(tmp_path, str, tensors, lambda config: config | added)
+    check(tmp_path, model, heads, SWIN_SIZE)
 
 
 # ---- EEVIT ------------------------------------------------------------------------------------------------

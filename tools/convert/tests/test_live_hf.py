@@ -128,7 +128,7 @@ def test_swin(case, tmp_path):
 
 
 @pytest.mark.parametrize("family,settings,named", [
-    ("ViT", dict(hidden_act="relu"), "hidden_act"),
+    ("ViT", dict(hidden_act="quick_gelu"), "hidden_act"),
     ("ViT", dict(patch_size=[8, 4]), "patch_size"),
     ("ViT", dict(num_channels=1), "num_channels"),
 ])

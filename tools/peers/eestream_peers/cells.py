@@ -30,6 +30,9 @@ def cells():
     for precision in ("fp32", "bf16", "int8"):
         for arch, frames in (("vit-b16", 4), ("vit-s16", 16), ("vit-ti16", 32)):
             yield Cell(f"{arch} {precision}", arch, precision, "latency", 1, frames)
+        if precision != "bf16":
+            for arch in ("deit-s16", "dinov2-s14", "swin-t"):
+                yield Cell(f"{arch} {precision}", arch, precision, "latency", 1, 16)
         yield Cell(f"vit-b16 {precision} latency", "vit-b16", precision, "latency", 2, 4)
         yield Cell(f"vit-b16 {precision} throughput", "vit-b16", precision, "throughput", 2, 8)
     yield Cell("lgvit fp32", "vit-b16", "fp32", "throughput", 2, 32, exits=True)
@@ -75,8 +78,9 @@ class Workshop:
         return path
 
     def _folder_of(self, arch, exits):
-        write = models.write_lgvit if exits else models.write_plain
-        return write(self.folder / f"{arch}{'-lgvit' if exits else ''}", models.SIZES[arch])
+        if exits:
+            return models.write_lgvit(self.folder / f"{arch}-lgvit", models.SIZES[arch])
+        return models.write_plain(self.folder / arch, arch)
 
     def _int8_folder(self, arch, exits, precision):
         out = self.folder / f"{arch}{'-lgvit' if exits else ''}-{precision}"
@@ -136,7 +140,8 @@ def full_depth(cell, workshop, cores):
     if cell.precision == "fp32":
         yield peer(f"ONNX Runtime{manner}", "onnxruntime", graph(), workshop, cores, processes=several)
         yield peer(f"OpenVINO{manner}", "openvino", graph(), workshop, cores, streams=several)
-        yield peer(f"PyTorch{manner}", "torch", workshop.folder_of(cell.arch, False), workshop, cores, processes=several)
+        if cell.arch.startswith("vit"):
+            yield peer(f"PyTorch{manner}", "torch", workshop.folder_of(cell.arch, False), workshop, cores, processes=several)
     elif cell.precision == "bf16":
         yield peer(f"OpenVINO bf16{manner}", "openvino", graph(), workshop, cores, streams=several, precision="bf16")
         yield peer(f"PyTorch bf16{manner}", "torch", workshop.folder_of(cell.arch, False), workshop, cores, processes=several,

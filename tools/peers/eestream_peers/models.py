@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Random models as folders that eestream reads: plain ViTs under their Hugging Face names, and LGViT with its 8 exits.
+"""Random models as folders that eestream reads, under their Hugging Face names: ViT, DeiT, DINOv2, Swin, and LGViT with its
+8 exits.
 
 Weights are scaled so that activations stay of order one. Every peer gets its graph from the folder, so all run the same
 numbers.
@@ -30,7 +31,9 @@ class Size:
         return (self.image // self.patch) ** 2 + 1
 
 
-SIZES = {"vit-ti16": Size(192, 3), "vit-s16": Size(384, 6), "vit-b16": Size(768, 12)}
+SIZES = {"vit-ti16": Size(192, 3), "vit-s16": Size(384, 6), "vit-b16": Size(768, 12), "deit-s16": Size(384, 6),
+         "dinov2-s14": Size(384, 6, patch=14)}
+SWIN_T = {"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "window_size": 7}
 
 
 class Random:
@@ -108,10 +111,69 @@ def write(folder, settings, tensors):
     return folder
 
 
-def write_plain(folder, size, seed=1):
+def write_vit(folder, size, seed=1):
     w = Random(seed)
     backbone(w, size, "vit")
     return write(folder, config(size, architectures=["ViTForImageClassification"], model_type="vit"), w.tensors)
+
+
+def write_deit(folder, size, seed=1):
+    """Distilled: a second token and a second classifier."""
+    w = Random(seed)
+    backbone(w, size, "deit")
+    w.vector("deit.embeddings.distillation_token", 1, 1, size.width)
+    w.vector("deit.embeddings.position_embeddings", 1, size.tokens + 1, size.width)
+    for kind in ("weight", "bias"):
+        w.tensors[f"cls_classifier.{kind}"] = w.tensors.pop(f"classifier.{kind}")
+    w.linear("distillation_classifier", size.classes, size.width)
+    return write(folder, config(size, architectures=["DeiTForImageClassificationWithTeacher"], model_type="deit"), w.tensors)
+
+
+DINOV2_NAMES = {"layernorm_before": "norm1", "layernorm_after": "norm2", "intermediate.dense": "mlp.fc1"}
+
+
+def write_dinov2(folder, size, seed=1):
+    w = Random(seed)
+    backbone(w, size, "dinov2")
+    for i in range(size.blocks):
+        layer = f"dinov2.encoder.layer.{i}."
+        for name in [name for name in w.tensors if name.startswith(layer)]:
+            renamed = name.replace(f"{layer}output.dense", f"{layer}mlp.fc2")
+            for theirs, ours in DINOV2_NAMES.items():
+                renamed = renamed.replace(theirs, ours)
+            w.tensors[renamed] = w.tensors.pop(name)
+        for half in ("layer_scale1", "layer_scale2"):
+            w.vector(f"{layer}{half}.lambda1", size.width, around=1)
+    w.linear("classifier", size.classes, 2 * size.width)
+    settings = config(size, architectures=["Dinov2ForImageClassification"], model_type="dinov2", mlp_ratio=4)
+    return write(folder, settings | {"layer_norm_eps": 1e-6}, w.tensors)
+
+
+def write_swin(folder, s=SWIN_T, classes=100, seed=1):
+    w = Random(seed)
+    c = s["embed_dim"]
+    w.linear("swin.embeddings.patch_embeddings.projection", c, 3, 4, 4)
+    w.norm("swin.embeddings.norm", c)
+    for stage, (depth, heads) in enumerate(zip(s["depths"], s["num_heads"], strict=True)):
+        layer = f"swin.encoder.layers.{stage}."
+        for b in range(depth):
+            block = f"{layer}blocks.{b}."
+            w.vector(f"{block}attention.self.relative_position_bias_table", (2 * s["window_size"] - 1) ** 2, heads)
+            for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+                w.linear(block + name, c, c)
+            w.linear(f"{block}intermediate.dense", 4 * c, c)
+            w.linear(f"{block}output.dense", c, 4 * c)
+            w.norm(f"{block}layernorm_before", c)
+            w.norm(f"{block}layernorm_after", c)
+        if stage + 1 < len(s["depths"]):
+            w.norm(f"{layer}downsample.norm", 4 * c)
+            w.linear(f"{layer}downsample.reduction", 2 * c, 4 * c, bias=False)
+            c *= 2
+    w.norm("swin.layernorm", c)
+    w.linear("classifier", classes, c)
+    labels = {str(i): f"class {i}" for i in range(classes)}
+    return write(folder, {"architectures": ["SwinForImageClassification"], "model_type": "swin", "image_size": 224, "patch_size": 4,
+                          "mlp_ratio": 4.0, "layer_norm_eps": 1e-5, "hidden_act": "gelu", "id2label": labels, **s}, w.tensors)
 
 
 def write_lgvit(folder, size, seed=1):
@@ -122,3 +184,12 @@ def write_lgvit(folder, size, seed=1):
     return write(folder, config(size, architectures=["DeiTHighwayForImageClassification"], model_type="deit", backbone="ViT",
                                 highway_type="LGViT", num_early_exits=len(LGVIT_HEADS), position_exits=str(LGVIT_BLOCKS),
                                 exit_strategy="confidence", threshold=0.8), w.tensors)
+
+
+WRITERS = {"vit": write_vit, "deit": write_deit, "dinov2": write_dinov2}
+
+
+def write_plain(folder, arch):
+    if arch == "swin-t":
+        return write_swin(folder)
+    return WRITERS[arch.split("-")[0]](folder, SIZES[arch])

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from . import engine, export_run, fit, model_folder, plots, recipe as recipes, report, sets, study
+from .loop import Loop
 
 STOPPED = "eestream-train: stopped; the same command goes on"
 
@@ -32,7 +33,7 @@ def run(args) -> None:
     teaches = teacher and any(phase.teach for phase in recipe.phases)
     one = fit.Run(recipe, args.out, start, model_folder.read(Path(teacher)) if teaches else None,
                   args.device)
-    done = fit.Loop(one, parts["train"], parts["dev"], args.pause_file).go()
+    done = Loop(one, parts["train"], parts["dev"], args.pause_file).go()
     one.log(event="finished" if done else "stopped")
     write_csv(one.log_path)
     if not done:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import export_run, recipe as recipes, report, sets, strategies
-from .fit import Loop, Run
+from .fit import Run
+from .loop import Loop
 from .recipe import Recipe
 
 _KEYS = ("name", "strategy", "head", "heads", "blocks")

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs torch (extra: torch)")
 
-from eestream_train import fit, heads, recipe, strategies  # noqa: E402
+from eestream_train import fit, heads, loop, recipe, strategies  # noqa: E402
 from eestream_train.backbones import build  # noqa: E402
 from eestream_train.network import Network, Shape  # noqa: E402
 from eestream_train.phase import Phase  # noqa: E402
@@ -59,7 +59,7 @@ def fresh_losses(shape: Shape, pictures: Pictures) -> np.ndarray:
 def test_strategy_learns(tmp_path, toy, name):
     budget = Phase(steps=120, warmup=5, augment=MILD, lr=(1.0, 0.1))
     run = fit.Run(make(strategies.phases(name, budget, SHAPE)), tmp_path)
-    assert fit.Loop(run, toy, toy).go()
+    assert loop.Loop(run, toy, toy).go()
     before, after = fresh_losses(SHAPE, toy), exit_losses(run.averaged(), toy)
     # Layer-wise training with all blocks spoils the exits before the last: that is the strategy.
     judged = slice(-1, None) if name == "layer_wise" else slice(None)
@@ -73,7 +73,7 @@ def test_head_learns(tmp_path, toy, head):
     phase = Phase(objective="joint", train="heads", steps=80, lr=(1.0, 0.2), augment=MILD)
     run = fit.Run(make([phase], shape, head_lr=3e-3), tmp_path)
     start = {k: v.clone() for k, v in run.network.state_dict().items()}
-    fit.Loop(run, toy, toy).go()
+    loop.Loop(run, toy, toy).go()
     assert exit_losses(run.averaged(), toy)[0] < 0.9 * fresh_losses(shape, toy)[0]
     moved = {k for k, v in run.network.state_dict().items() if not torch.equal(v, start[k])}
     assert moved and all(name.startswith("exit.0.") for name in moved)
@@ -86,7 +86,7 @@ def test_swin_learns(tmp_path, toy, name):
                   exits=((2, "conv1_1"), (3, "linear")))
     budget = Phase(steps=80, warmup=5, augment=MILD, lr=(1.0, 0.1))
     run = fit.Run(make(strategies.phases(name, budget, shape), shape), tmp_path)
-    fit.Loop(run, toy, toy).go()
+    loop.Loop(run, toy, toy).go()
     assert (exit_losses(run.averaged(), toy) < 0.8 * fresh_losses(shape, toy)).all()
     assert all(p.requires_grad for p in run.network.norm.parameters())
 
@@ -94,14 +94,14 @@ def test_swin_learns(tmp_path, toy, name):
 def test_teacher_teaches(tmp_path, toy):
     """A student that sees no labels follows its teacher's classes, permuted ones here."""
     trained = fit.Run(make([Phase(steps=100, augment=MILD)]), tmp_path / "teacher")
-    fit.Loop(trained, toy, toy).go()
+    loop.Loop(trained, toy, toy).go()
     teacher = trained.averaged()
     with torch.no_grad():
         teacher.head.cls.weight.copy_(teacher.head.cls.weight.roll(1, 0))
         teacher.head.cls.bias.copy_(teacher.head.cls.bias.roll(1, 0))
     phase = Phase(objective="final", steps=100, teach=1.0, augment=MILD)
     run = fit.Run(make([phase]), tmp_path / "student", teacher=teacher)
-    fit.Loop(run, toy, toy).go()
+    loop.Loop(run, toy, toy).go()
     found = fit.predict(run.averaged(), toy, 16)[-1].argmax(axis=1)
     assert (found == (toy.labels + 1) % 4).mean() > 0.8
 
@@ -113,7 +113,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, toy):
     for name, stops in (("whole", (None,)), ("parts", (3, 11, None))):
         for stop in stops:
             run = fit.Run(make(phases, eval_every=4), tmp_path / name)
-            assert fit.Loop(run, toy, toy).go(stop_after=stop) == (stop is None)
+            assert loop.Loop(run, toy, toy).go(stop_after=stop) == (stop is None)
             run.lock.close()
         ends[name] = {**run.network.state_dict(),
                       **{f"average.{k}": v for k, v in run.average.state.items()}}
@@ -125,7 +125,7 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, toy):
 
 def test_log_forgets_what_the_checkpoint_does_not_hold(tmp_path, toy):
     run = fit.Run(make([Phase(steps=9)], eval_every=2), tmp_path)
-    fit.Loop(run, toy, toy).go(stop_after=4)
+    loop.Loop(run, toy, toy).go(stop_after=4)
     run.step = 7
     run.log(event="after the checkpoint")
     run.lock.close()
@@ -146,7 +146,7 @@ def test_pause_file_holds_the_run(tmp_path, toy):
     run = fit.Run(make([Phase(steps=3)]), tmp_path / "run")
     seen = []
     threading.Timer(0.5, lambda: (seen.append(run.step), pause.unlink())).start()
-    assert fit.Loop(run, toy, toy, pause).go()
+    assert loop.Loop(run, toy, toy, pause).go()
     assert seen == [0] and run.step == 3
     assert '"paused"' in run.log_path.read_text()
 
@@ -155,7 +155,7 @@ def test_signal_ends_the_run_with_a_checkpoint(tmp_path, toy):
     before = signal.getsignal(signal.SIGTERM)
     run = fit.Run(make([Phase(steps=100000)]), tmp_path)
     threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
-    assert not fit.Loop(run, toy, toy).go()
+    assert not loop.Loop(run, toy, toy).go()
     assert signal.getsignal(signal.SIGTERM) == before
     run.lock.close()
     assert fit.Run(make([Phase(steps=100000)]), tmp_path).step == run.step > 0
