@@ -190,7 +190,7 @@ static int init_worker(struct ees_engine *e, unsigned idx, ees_error *err) {
     w->type = e->cores.type[idx % e->cores.n_cores];
     atomic_init(&w->cpu, -1);
     atomic_init(&w->unit, e->info->n_units);
-    ees__leader_init(&w->leader, e);
+    ees__leader_init(&w->leader, e, e->n_workers);
     w->lane = ees__lane_open(e->model, e->max_batch);
     if (!w->lane || !ees__trace_init(&w->trace, e->options.trace_events))
         return EES_FAIL(err, EES_ENOMEM, "no memory for the scratch space of worker %u", idx);

@@ -77,8 +77,8 @@ static void share(struct ees__team *team, ees__part_fn *part, void *ctx, size_t 
     wait_until_done(l, (uint32_t)n_pieces);
 }
 
-void ees__leader_init(struct ees__leader *leader, struct ees_engine *e) {
-    leader->team.share = share;
+void ees__leader_init(struct ees__leader *leader, struct ees_engine *e, unsigned n_members) {
+    leader->team = (struct ees__team){.share = share, .n_members = n_members};
     leader->engine = e;
 }
 

@@ -36,7 +36,8 @@ struct ees__leader {
     _Alignas(EES_CACHE_LINE) _Atomic uint32_t n_done;
 };
 
-void ees__leader_init(struct ees__leader *leader, struct ees_engine *e);
+/* @param n_members  workers, of which each may share its loops */
+void ees__leader_init(struct ees__leader *leader, struct ees_engine *e, unsigned n_members);
 
 /* Around a visit: others may be called to help. */
 void ees__leader_begin(struct ees_engine *e);

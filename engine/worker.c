@@ -192,7 +192,8 @@ static void count_unit(struct visit *v, uint64_t then_ns) {
 static void compute(struct visit *v) {
     struct ees__worker *w = v->w;
     struct ees_engine *e = w->engine;
-    struct ees__team *team = e->options.hint == EES_HINT_LATENCY ? &w->leader.team : NULL;
+    bool shares = e->options.hint == EES_HINT_LATENCY && e->n_workers > 1;
+    struct ees__team *team = shares ? &w->leader.team : NULL;
     unsigned step = LOAD(e->sched.batch_of[v->unit]);
     for (unsigned i = 0; i < v->n; i += step) {
         unsigned n = v->n - i < step ? v->n - i : step;

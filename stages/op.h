@@ -163,7 +163,10 @@ static inline size_t ees__grain(size_t n, size_t least) {
 enum { EES__PIECE_TILES = 2 };
 
 static inline size_t ees__row_grain(const struct ees__run *run, size_t n_rows) {
-    return ees__grain(n_rows, EES__PIECE_TILES * run->kernels->tile_rows);
+    size_t grain = ees__grain(n_rows, EES__PIECE_TILES * run->kernels->tile_rows);
+    unsigned n_members = run->team ? run->team->n_members : 1;
+    size_t n_pieces = (n_rows + grain - 1) / grain, n_even = ees__round_up(n_pieces, n_members);
+    return n_pieces > 1 ? (n_rows + n_even - 1) / n_even : grain; /* as many for each member */
 }
 
 /* Rows that go through several products one after the other do so in chunks of at most so many: their activations

@@ -91,6 +91,7 @@ struct ees__team {
      * visible to the helpers, everything they wrote is visible to the caller when it returns. Pieces may be of other
      * sizes: results do not depend on it, only speed does. */
     void (*share)(struct ees__team *team, ees__part_fn *part, void *ctx, size_t n, size_t grain, struct ees__lane *own);
+    unsigned n_members; /* at most so many work on a loop, the caller among them; at least 1 */
 };
 
 enum ees__unit_rc {

@@ -163,7 +163,7 @@ static double time_frame(struct bench *b, struct ees__team *team, double *unit_n
 }
 
 static void bench_team(struct bench *b, unsigned rounds) {
-    struct pair p = {.team = {.share = share}, .lane = must(ees__lane_open(b->model, 1))};
+    struct pair p = {.team = {.share = share, .n_members = 2}, .lane = must(ees__lane_open(b->model, 1))};
     double alone[EES_MAX_UNITS] = {0}, helped[EES_MAX_UNITS] = {0}, best_alone = 0, best_helped = 0;
     if (pthread_create(&p.thread, NULL, help, &p))
         exit(1);

@@ -298,7 +298,7 @@ static void share(struct ees__team *team, ees__part_fn *part, void *ctx, size_t 
 }
 
 static void check_team(const ees_model *model, const struct ees__policy_setup *setup, const struct frames *alone) {
-    struct test_team team = {.team = {.share = share}, .random = 5};
+    struct test_team team = {.team = {.share = share, .n_members = 2}, .random = 5};
     struct frames helped;
     char what[96];
     for (size_t i = 0; i < N_HELPERS; i++)

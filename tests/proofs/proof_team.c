@@ -61,7 +61,7 @@ static void setup(void) {
     struct ees__leader *l;
     leading = proof_alloc(sizeof *leading);
     l = &leading->leader;
-    ees__leader_init(l, NULL);
+    ees__leader_init(l, NULL, 2);
     atomic_init(&l->round, 0);
     atomic_init(&l->part, no_part);
     atomic_init(&l->ctx, &leading->in[MAX_ROUNDS]) /* no round's */;

@@ -67,26 +67,30 @@ int main(int argc, char **argv) {
     ees_model *model;
     ees_engine *engine;
     ees_engine_options options;
-    if (argc != 5 && argc != 6) {
-        fprintf(stderr, "usage: stream_worker MODEL_DIR WORKERS throughput|latency IMAGE.f32 [EXITS] < commands\n");
+    ees_model_options model_options;
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: stream_worker MODEL_DIR fp32|bf16|int8 WORKERS throughput|latency IMAGE.f32 [EXITS] "
+                        "< commands\n");
         return 2;
     }
     size_t n_bytes, n_exits = 0;
-    float *image = read_file(argv[4], &n_bytes);
-    uint8_t *exits = argc == 6 ? read_file(argv[5], &n_exits) : NULL;
+    float *image = read_file(argv[5], &n_bytes);
+    uint8_t *exits = argc == 7 ? read_file(argv[6], &n_exits) : NULL;
     ees_engine_options_default(&options);
-    options.n_workers = (unsigned)atoi(argv[2]);
-    bool latency = strcmp(argv[3], "latency") == 0;
+    options.n_workers = (unsigned)atoi(argv[3]);
+    bool latency = strcmp(argv[4], "latency") == 0;
     options.hint = latency ? EES_HINT_LATENCY : EES_HINT_THROUGHPUT;
     options.policy.replay = exits;
     options.policy.n_replay = n_exits;
     if (!exits)
         options.policy.name = "none";
-    if (ees_model_open(argv[1], NULL, &model, &err) != 0 || ees_engine_open(model, &options, &engine, &err) != 0)
+    ees_model_options_default(&model_options);
+    model_options.precision = argv[2];
+    if (ees_model_open(argv[1], &model_options, &model, &err) != 0 || ees_engine_open(model, &options, &engine, &err) != 0)
         die(&err);
     const ees_model_info *info = ees_model_get_info(model);
     if (n_bytes != (size_t)3 * info->image_height_px * info->image_width_px * sizeof *image) {
-        fprintf(stderr, "stream_worker: %s: 3x%ux%u floats expected\n", argv[4], info->image_height_px,
+        fprintf(stderr, "stream_worker: %s: 3x%ux%u floats expected\n", argv[5], info->image_height_px,
                 info->image_width_px);
         return 1;
     }

@@ -47,11 +47,8 @@ class Workshop:
 
     def __init__(self, folder, build, mix):
         self.folder, self.build, self.mix = folder, build.resolve(), mix
-        self.folder_of, self.graph, self.int8_folder = cache(self._folder_of), cache(self._graph), cache(self._int8_folder)
+        self.folder_of, self.graph = cache(self._folder_of), cache(self._graph)
         self.ort_int8, self.openvino_int8 = cache(self._ort_int8), cache(self._openvino_int8)
-
-    def command(self, name):
-        return str(self.build / {"eestream": "tools/eestream", "stream_worker": "tools/peers/stream_worker"}[name])
 
     def call(self, *args):
         done = subprocess.run(list(map(str, args)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -82,16 +79,6 @@ class Workshop:
             return models.write_lgvit(self.folder / f"{arch}-lgvit", models.SIZES[arch])
         return models.write_plain(self.folder / arch, arch)
 
-    def _int8_folder(self, arch, exits, precision):
-        out = self.folder / f"{arch}{'-lgvit' if exits else ''}-{precision}"
-        self.call(self.command("eestream"), "quantise", self.folder_of(arch, exits), out, "--precision", precision)
-        return out
-
-    def model(self, cell):
-        if cell.precision == "fp32":
-            return self.folder_of(cell.arch, cell.exits)
-        return self.int8_folder(cell.arch, cell.exits, cell.precision)
-
     def _graph(self, arch, exits, form):
         out = self.folder / f"{arch}-{form}.onnx"
         self.call(sys.executable, "-m", "eestream_convert", "export", self.folder_of(arch, exits), out, "--form", form)
@@ -117,7 +104,8 @@ def contenders(cell, workshop, cores):
 
 
 def ours(cell, workshop, cores):
-    command = [workshop.command("stream_worker"), workshop.model(cell), cell.cores, cell.mode, workshop.image]
+    folder = workshop.folder_of(cell.arch, cell.exits)
+    command = [workshop.build / "tools/peers/stream_worker", folder, cell.precision, cell.cores, cell.mode, workshop.image]
     if cell.exits:
         command.append(workshop.exits)
     return Runner("eestream", [list(map(str, command))], [cores])

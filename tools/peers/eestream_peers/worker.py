@@ -19,6 +19,7 @@ class OnnxRuntime:
         options = ort.SessionOptions()
         options.intra_op_num_threads = args.threads
         options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # it warns of inputs with a default
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.image = image
@@ -27,7 +28,8 @@ class OnnxRuntime:
     def forced(self, exits):
         if not exits:
             return [{"image": self.image}]
-        n = next(i.shape[0] for i in self.session.get_inputs() if i.name == "threshold")
+        inputs = [*self.session.get_inputs(), *self.session.get_overridable_initializers()]  # thresholds have a default
+        n = next(i.shape[0] for i in inputs if i.name == "threshold")
         # a confidence is never above 2 and always above -1: the frame leaves at exit e and not before
         leaving = [np.array([-1.0 if k == e else 2.0 for k in range(n)], np.float32) for e in range(n + 1)]
         with open(exits, "rb") as file:
