@@ -15,10 +15,10 @@ enum { N_FRAMES = 3, MAX_PIXELS = 3 * 16 * 16, MAX_LOGITS = 3 * 3 };
     "{\"model_type\":\"vit\",\"image_size\":[8,12],\"patch_size\":4,\"hidden_size\":16,\"num_attention_heads\":2,"     \
     "\"intermediate_size\":24,\"num_hidden_layers\":2,\"num_labels\":3,\"layer_norm_eps\":1e-6}"
 /* A grid of 6 x 6, windows of 3 x 3, a merge. */
-#define SWIN                                                                                                           \
+#define SWIN(head)                                                                                                     \
     "{\"model_type\":\"swin\",\"embed_dim\":8,\"depths\":[2,1],\"num_heads\":[2,4],\"window_size\":3,"                 \
     "\"mlp_ratio\":2.0,\"patch_size\":2,\"num_labels\":3,\"image_size\":12,\"early_exits\":{"                          \
-    "\"exits\":[{\"after_block\":3,\"head\":\"linear\"}],\"policy\":{\"name\":\"entropy\",\"thresholds\":0.5}}}"
+    "\"exits\":[{\"after_block\":3,\"head\":\"" head "\"}],\"policy\":{\"name\":\"entropy\",\"thresholds\":0.5}}}"
 
 /* Matrices of heads that are narrow, by the end of their names; what is not here makes logits, or is folded into
  * another matrix or cut as it is loaded. */
@@ -157,29 +157,40 @@ static void test_heads(void **state) {
     assert_null(exit_heads[sizeof heads / sizeof *heads]);
 }
 
+/* A Swin with a head, in all precisions; `narrow` are its matrices that must be so. */
+static void check_swin(const char *config, const char *head, const char *const *narrow) {
+    char dir[64], narrow_dir[64];
+    struct tiny tiny;
+    make_folder(dir);
+    make_folder(narrow_dir);
+    tiny_init_swin(&tiny, "hf-swin", config);
+    exits_add_module(&tiny, "hf-swin", head);
+    tiny_write(&tiny, dir);
+    for (size_t p = 0; p < 3; p++) {
+        quantise(dir, narrow_dir, precisions[p], tolerances[p]);
+        for (size_t i = 0; p == 0 && narrow[i]; i++)
+            assert_true(is_narrow(narrow_dir, narrow[i]));
+    }
+    tiny_fini(&tiny);
+    remove_folder(dir);
+    remove_folder(narrow_dir);
+}
+
 static void test_swin(void **state) {
-    static const char *const narrow[] = {
+    static const char *const of_all[] = {
         "swin.embeddings.patch_embeddings.projection.weight",
         "swin.encoder.layers.0.blocks.1.attention.self.key.weight",
         "swin.encoder.layers.0.downsample.reduction.weight",
         "swin.encoder.layers.1.blocks.0.attention.output.dense.weight",
         "swin.encoder.layers.1.blocks.0.intermediate.dense.weight",
+        NULL,
     };
-    char dir[64], narrow_dir[64];
-    struct tiny tiny;
-    make_folder(dir);
-    make_folder(narrow_dir);
-    tiny_init_swin(&tiny, "hf-swin", SWIN);
-    tiny_write(&tiny, dir);
-    for (size_t p = 0; p < 3; p++) {
-        quantise(dir, narrow_dir, precisions[p], tolerances[p]);
-        for (size_t i = 0; p == 0 && i < sizeof narrow / sizeof *narrow; i++)
-            assert_true(is_narrow(narrow_dir, narrow[i]));
-    }
-    assert_false(is_narrow(narrow_dir, "classifier.weight"));
-    tiny_fini(&tiny);
-    remove_folder(dir);
-    remove_folder(narrow_dir);
+    static const char *const of_vit[] = {"exit.0.blk.attn.qkv.weight", "exit.0.blk.mlp.fc2.weight", NULL};
+    static const char *const of_attention[] = {"exit.0.attn.qkv.weight", "exit.0.attn.proj.weight", NULL};
+    check_swin(SWIN("linear"), "none", of_all);
+    check_swin(SWIN("vit"), "vit", of_vit);
+    check_swin(SWIN("self_attention"), "self_attention", of_attention);
+    check_swin(SWIN("conv_normal"), "conv_normal", of_all);
 }
 
 /* A certificate is of the original's weights. */
@@ -189,7 +200,7 @@ static void test_certificates_stay_behind(void **state) {
     ees_quantise_report report;
     make_folder(dir);
     make_folder(narrow_dir);
-    tiny_init_swin(&tiny, "hf-swin", SWIN);
+    tiny_init_swin(&tiny, "hf-swin", SWIN("linear"));
     tiny_write(&tiny, dir);
     ees_model *model = open_folder(dir, NULL);
     const ees_frame frame = tensor_frame(model, pixels[0]);
