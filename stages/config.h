@@ -142,6 +142,9 @@ struct ees__swin_keys {
     const char *image_size, *patch_size, *n_colours, *n_channels, *depths, *n_heads, *window, *mlp_ratio;
 };
 
+/* Hugging Face's names; arguments of torchvision's constructor have the same ones. */
+extern const struct ees__swin_keys ees__swin_keys;
+
 enum { EES__MAX_WINDOW = 64 };
 
 /* Sizes as the file's tensors have them, as defaults for configs that say little. */

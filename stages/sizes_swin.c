@@ -10,7 +10,7 @@
 
 /* ---- From config.json ----------------------------------------------------------------------------------- */
 
-static const struct ees__swin_keys hf_keys = {
+const struct ees__swin_keys ees__swin_keys = {
     .image_size = "image_size",
     .patch_size = "patch_size",
     .n_colours = "num_channels",
@@ -125,7 +125,7 @@ int ees__config_read_hf_swin(const struct ees__json *json, struct ees__config *c
     EES_TRY(ees__json_bool(json, "qkv_bias", true, &d->qkv_bias, err));
     EES_TRY(ees__json_real(json, "layer_norm_eps", 0.0, 1.0, 1e-5, &d->norm_eps, err));
     EES_TRY(ees__json_bool(json, "use_absolute_embeddings", false, &d->absolute_pos, err));
-    EES_TRY(ees__config_read_swin(json, &hf_keys, config, err));
+    EES_TRY(ees__config_read_swin(json, &ees__swin_keys, config, err));
     for (unsigned s = 0; s < config->n_stages; s++)
         if (config->stages[s].mlp_width == 0)
             config->stages[s].mlp_width = 4 * (d->n_channels << s);

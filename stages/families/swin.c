@@ -69,17 +69,6 @@ static int read_timm_old(const struct ees__source *source, struct ees__config *c
 
 /* ---- torchvision ---------------------------------------------------------------------------------------- */
 
-static const struct ees__swin_keys torchvision_keys = {
-    .image_size = "image_size", /* not torchvision's, which takes any */
-    .patch_size = "patch_size",
-    .n_colours = "num_channels",
-    .n_channels = "embed_dim",
-    .depths = "depths",
-    .n_heads = "num_heads",
-    .window = "window_size",
-    .mlp_ratio = "mlp_ratio",
-};
-
 /* Weights of Swin-T, -S and -B were made with pictures of 232, 246 and 238 pixels. */
 static double torchvision_share(const struct ees__config *config) {
     if (config->dims.n_channels >= 128)
@@ -95,7 +84,7 @@ static int read_torchvision(const struct ees__source *source, struct ees__config
     const struct ees__json args = ees__json_child(source->json, "args", object);
     EES_TRY(ees__config_measure_swin(source, config, err));
     d->window.fit = EES__FIT_PAD;
-    EES_TRY(ees__config_read_swin(&args, &torchvision_keys, config, err));
+    EES_TRY(ees__config_read_swin(&args, &ees__swin_keys, config, err));
     if (d->image_h == 0)
         d->image_h = d->image_w = d->patch > 224 ? d->patch : 224 / d->patch * d->patch;
     EES_TRY(ees__json_size(&args, "num_classes", 1, EES__MAX_CLASSES, d->n_classes, &d->n_classes, err));
