@@ -50,12 +50,14 @@ def test_damaged_videos(clip, tmp_path):
     longest_s = max(MAX_SECONDS, 5 * (children_cpu_s() - begin))
     for path in unpack("mp4_dev", tmp_path):
         begin = children_cpu_s()
-        done = run("run", path, "-q", "--out", tmp_path / "out.jsonl")
+        out = path.with_suffix(".jsonl")  # not made when the input cannot be opened at all, as in a build without libav
+        done = run("run", path, "-q", "--out", out)
         assert done.code in (0, 3), f"{path.name}: {done.code} {done.err}"
         if done.code == 3:
             error_line(done)
         assert children_cpu_s() - begin < longest_s, path.name
-        for line in (tmp_path / "out.jsonl").read_text().splitlines():
+        assert out.exists() or done.code == 3, path.name
+        for line in out.read_text().splitlines() if out.exists() else []:
             json.loads(line)
 
 
