@@ -211,7 +211,8 @@ static int take_at_home(struct ees__sched *s, unsigned home, uint32_t *slot) {
     return home == 0 && take_fresh(s, slot) ? ENTRY : NOWHERE;
 }
 
-/* More frames at the same position from the same place, no more than this worker's share of what waits there. */
+/* More frames at the same position from the same place, no more than this worker's share of what waits there. Only where at least
+ * half a batch for every worker waits: a batch gives all its answers at its end, which is late for frames that come one by one. */
 static void take_batch(struct ees__sched *s, int place, unsigned unit, struct ees__taken *out) {
     unsigned end = ees__sched_end(s, unit), batch = 1;
     for (unsigned u = unit; u < end; u++)
@@ -221,6 +222,8 @@ static void take_batch(struct ees__sched *s, int place, unsigned unit, struct ee
     struct ees__entry *entry = place == ENTRY ? next_entry(s) : NULL;
     unsigned waiting = place == ENTRY ? (entry ? ees__ring_count(&entry->queue.ring) : 0)
                                       : ees__ring_count(&s->queues[place].ring);
+    if (2 * waiting < s->n_workers * batch)
+        return;
     unsigned most = 1 + waiting / s->n_workers;
     for (most = most < batch ? most : batch; out->n < most; out->n++) {
         uint32_t slot;

@@ -245,6 +245,23 @@ static void test_micro_batches(void **state) {
     free(s);
 }
 
+/* A batch makes frames wait for each other: while frames come more slowly than they can be done, they run alone. */
+static void test_no_batches_below_saturation(void **state) {
+    double p99[2];
+    for (unsigned batched = 0; batched < 2; batched++) {
+        struct set_up *s = set_up("2", "replicas");
+        s->profile.batch = batched ? 4 : 1;
+        for (unsigned u = 0; u < info->n_units; u++)
+            s->profile.types[0].batch_ns[u] = 0.97 * s->profile.types[0].cold_ns[u];
+        s->o.rate_hz = 0.9 * 2e9 / mean_work_ns();
+        simulate(s);
+        assert_int_equal(s->out.plan.batch[2], batched ? 4 : 1);
+        p99[batched] = (double)s->out.latency.p99_ns;
+        free(s);
+    }
+    near(p99[1], p99[0], 0.02);
+}
+
 /* ---- The published mix --------------------------------------------------------------------------------- */
 
 /* One worker a group, cut between blocks: the cuts with the least bottleneck, by trying all. */
@@ -435,7 +452,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_core),      cmocka_unit_test(test_replicas_add_up),  cmocka_unit_test(test_pipeline),
         cmocka_unit_test(test_order_holds_slots), cmocka_unit_test(test_paced_source), cmocka_unit_test(test_residency),
-        cmocka_unit_test(test_micro_batches), cmocka_unit_test(test_published_mix),    cmocka_unit_test(test_repeats),
+        cmocka_unit_test(test_micro_batches), cmocka_unit_test(test_no_batches_below_saturation),
+        cmocka_unit_test(test_published_mix), cmocka_unit_test(test_repeats),
         cmocka_unit_test(test_follows_the_mix), cmocka_unit_test(test_many_cores),     cmocka_unit_test(test_refuses),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
