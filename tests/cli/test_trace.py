@@ -200,3 +200,25 @@ def test_no_frame_is_a_trace_too(tmp_path):
     assert done.code == 3
     if (tmp_path / "t.json").exists():
         read_trace(tmp_path / "t.json")
+
+
+def test_a_replan_is_an_event(tmp_path):
+    """By costs with which cuts pay, and frames that all leave where the mix the first plan was made for has less than half."""
+    assert run("plan", "--workers", 2, "--no-profile-cache", "--save-profile", tmp_path / "measured.json").code == 0
+    profile = json.loads((tmp_path / "measured.json").read_text())
+    for costs in profile["core_types"]:
+        costs["warm_ns"] = [0.3 * ns for ns in costs["cold_ns"]]
+        costs["private_cache_bytes"] = sum(profile["weights_bytes"]) * 7 // 10
+    (tmp_path / "cuts.json").write_text(json.dumps(profile))
+    done = run("run", "synthetic:64x64,frames=4000", "-q", "--threshold", 0, "--workers", 2, "--profile", tmp_path / "cuts.json", "--trace",
+               tmp_path / "t.json", "--summary", tmp_path / "s.json", "--format", "none")
+    assert done.code == 0, done.err
+    replans = json.loads((tmp_path / "s.json").read_text())["replans"]
+    _, phases = read_trace(tmp_path / "t.json", 2)
+    events = [e for e in phases["i"] if "plan" in e["name"]]
+    assert replans["n"] > 0 and len(events) == replans["n"], (replans, phases["i"])
+
+
+def test_profile_of_another_model(clip, tmp_path):
+    (tmp_path / "p.json").write_text("{}")
+    error_line(run("run", clip, "--profile", tmp_path / "p.json"))

@@ -143,13 +143,20 @@ static int open_model(struct run *r, ees_error *err) {
     return 0;
 }
 
-/* Costs from the cache, where the engine would measure them. @return NULL: not needed, or the engine knows what to do
- * without (a sample frame that the model refuses) */
-static const ees_profile *find_profile(const struct run *r, const char *plan, ees_profile *profile) {
+/* Costs that the caller names, or from the cache where the engine would measure them. @return *found NULL: not needed, or the
+ * engine knows what to do without (a sample frame that the model refuses) */
+static int find_profile(const struct run *r, const char *plan, ees_profile *profile, const ees_profile **found,
+                        ees_error *err) {
     const struct options *o = r->o;
-    ees_error ignored = {0};
-    bool needed = strcmp(plan, "auto") == 0 && o->n_workers != 1 && !o->no_profile_cache;
-    return needed && profile_get(o, r->model, NULL, profile, &ignored) == 0 ? profile : NULL;
+    ees_error why = {0};
+    *found = NULL;
+    bool measured = strcmp(plan, "auto") == 0 && o->n_workers != 1 && !o->no_profile_cache;
+    if (!measured && !o->profile_path)
+        return 0;
+    int rc = profile_get(o, r->model, NULL, profile, o->profile_path ? err : &why);
+    if (rc == 0)
+        *found = profile;
+    return o->profile_path ? rc : 0;
 }
 
 /* The model's certificate, where its thresholds are the ones in use. */
@@ -174,7 +181,7 @@ static int open_engine(struct run *r, ees_error *err) {
     e.pin = !o->no_pin;
     /* interrupted while the first input was being opened: no frame will come that costs need measuring for */
     e.plan = stream_was_interrupted(&r->stream) ? "replicas" : o->plan;
-    e.profile = find_profile(r, e.plan, &profile);
+    CLI_TRY(find_profile(r, e.plan, &profile, &e.profile, err));
     e.exit_share = certificate ? exit_share : NULL;
     e.policy = r->policy;
     e.policy.replay = r->replay.exits;
