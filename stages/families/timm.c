@@ -32,12 +32,15 @@ static void correct_heads(const char *architecture, struct ees__dims *d) {
             d->n_heads = d->n_channels / exceptions[i].channels;
 }
 
-/* Variants that tensors do not tell: another activation. */
+/* Variants that tensors do not tell: another activation, norms behind attention and MLP. */
 static int read_activation(const struct ees__json *json, const struct ees__json *args, const char *architecture,
                            struct ees__config *config, ees_error *err) {
     if (strstr(architecture, "quickgelu") || strstr(architecture, "siglip"))
         return EES_JSON_REFUSE(json, "architecture", ees__json_get(json, "architecture"), err,
                                "a model without quick gelu and attention pooling");
+    if (strstr(architecture, "_rpn_"))
+        return EES_JSON_REFUSE(json, "architecture", ees__json_get(json, "architecture"), err,
+                               "a model with norms in front of attention and MLP");
     return ees__config_read_activation(args, "act_layer", config, err);
 }
 

@@ -129,6 +129,7 @@ def test_swin(case, tmp_path):
     ("vit_tiny_patch16_224", dict(scale_attn_norm=True), "attn.norm"),
     ("vit_tiny_patch16_224", dict(attn_layer="diff"), "attn."),
     ("vit_base_patch32_clip_quickgelu_224", dict(), "quick gelu"),
+    ("vit_base_patch16_rpn_224", dict(class_token=False, global_pool="avg"), "norms in front of"),
 ])
 def test_what_is_not_supported_is_named(name, settings, named, tmp_path):
     save(tmp_path, name, TINY | settings)
