@@ -71,8 +71,7 @@ int ees__config_read_labels(const struct ees__json *json, struct ees__config *co
 
 /* Can the head read what the backbone has? */
 static bool suits(const struct ees__op *head, const struct ees__config *config) {
-    bool has_class = config->backbone->n_class_tokens > 0;
-    return head->tokens == EES__HEAD_ANY || (head->tokens == EES__HEAD_CLASS) == has_class;
+    return head->tokens == EES__HEAD_ANY || (head->tokens == EES__HEAD_BARE_GRID) == config->dims.bare;
 }
 
 static const struct ees__op *find_head(const struct ees__config *config, const char *name, unsigned *number) {

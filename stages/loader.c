@@ -52,9 +52,9 @@ int ees__stage_tensor(struct ees__loader *loader, const char *prefix, const char
 
 int ees__load_size(struct ees__loader *loader, const char *prefix, const char *leaf, unsigned axis, size_t fallback,
                    size_t *out, ees_error *err) {
-    char name[128];
+    char name[MAX_NAME];
     struct ees__tensor_shape shape;
-    snprintf(name, sizeof name, "%s.%s", prefix, leaf);
+    join_name(prefix, leaf, name);
     bool found = loader->weights->find && loader->weights->find(loader->weights, name, &shape);
     *out = found && axis < shape.rank ? shape.dim[axis] : fallback;
     if (found && (*out < 1 || *out > EES__MAX_WIDTH))

@@ -82,9 +82,9 @@ static const struct row table[] = {
         [HF] = "@.embeddings.position_embeddings", [TIMM] = "pos_embed",
         [TORCHVISION] = "encoder.pos_embedding", [EEVIT] = "patch_embedding.pos_embedding",
         [TIMM_SWIN] = "absolute_pos_embed"}},
-    /* (C): Swin */
+    /* (C): Swin, and of all tokens where a ViT has it */
     {"embed.norm", {
-        [SWIN] = "@.embeddings.norm", [TIMM_SWIN] = "patch_embed.norm", [TV_SWIN] = "features.0.2"}},
+        [TIMM] = "norm_pre", [SWIN] = "@.embeddings.norm", [TIMM_SWIN] = "patch_embed.norm", [TV_SWIN] = "features.0.2"}},
     /* unused; tells DINOv2 as published from timm's copies */
     {"embed.mask", {[HF] = "@.embeddings.mask_token", [TIMM] = "mask_token"}},
 
@@ -102,6 +102,9 @@ static const struct row table[] = {
         [TORCHVISION] = TORCHVISION_LAYER "self_attention.in_proj_~", [EEVIT] = "transformer.layers.#.W_QKV",
         [SWIN] = SWIN_BLOCK "attention.self.{query,key,value}", [TIMM_SWIN] = TIMM_SWIN_BLOCK "attn.qkv",
         [TV_SWIN] = TV_SWIN_BLOCK "attn.qkv"}},
+    /* (D): of each head's queries and keys */
+    {"blk.#.attn.q_norm", {[TIMM] = "blocks.#.attn.q_norm"}},
+    {"blk.#.attn.k_norm", {[TIMM] = "blocks.#.attn.k_norm"}},
     /* (C,C), (C) */
     {"blk.#.attn.proj", {
         [HF] = "@.encoder.layer.#.attention.output.dense", [TIMM] = "blocks.#.attn.proj|blocks.*.#.attn.proj",
@@ -163,10 +166,12 @@ static const struct row table[] = {
 
     /* (C): of the class token, or of the mean of the patches where that is made first */
     {"norm", {
-        [HF] = "@.layernorm", [TIMM] = "norm", [TORCHVISION] = "encoder.ln",
+        [HF] = "@.layernorm", [TIMM] = "norm|fc_norm", [TORCHVISION] = "encoder.ln",
         [EEVIT] = "transformer.norm_post_layers",
         [TV_SWIN] = "norm"}},
     {"fc_norm", {[TIMM] = "fc_norm"}},
+    /* any width from C: with tanh in front of the classifier */
+    {"pool", {[TORCHVISION] = "heads.pre_logits"}},
     /* (K,C), (K) */
     {"head.cls", {
         [HF] = "classifier", [HF_TWO] = "cls_classifier", [LGVIT_TWO] = "cls_classifier", [TIMM] = "head",

@@ -2,6 +2,7 @@
 /* What ops have in common. */
 #include "stages/op.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "stages/learned.h"
@@ -21,4 +22,13 @@ void ees__classify(const struct ees__linear *classifier, const struct ees__run *
         memcpy(run->logits[i], joined + i * k, k * sizeof(float));
     for (size_t i = 0; i < run->n && run->learned; i++)
         run->gates[i] = ees__gate_compute(run->learned, rows + i * c);
+}
+
+/* tanh is the C library's, a few hundred of them a frame. */
+void ees__run_pooler(const struct ees__linear *pool, const struct ees__run *run, const float *rows, float *pooled,
+                     float *scratch) {
+    static const struct ees__post store = {.op = EES__POST_NONE};
+    run->kernels->linear(pool, rows, pool->k, run->n, pooled, pool->n, &store, scratch);
+    for (size_t i = 0; i < run->n * pool->n; i++)
+        pooled[i] = tanhf(pooled[i]);
 }

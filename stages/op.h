@@ -62,6 +62,7 @@ struct ees__dims {
     size_t image_h, image_w, patch;
     bool pads_rim; /* what fills no patch is filled up with zeros (Hugging Face's Swin), not left out */
     size_t grid_h, grid_w; /* of patches, or of what patches were merged to */
+    bool bare;             /* no class token: a Swin, and ViTs that take the mean of the patches */
     bool has_dist;         /* the second token is the distillation token */
     size_t n_registers;    /* tokens between those and the patches, without a position */
     size_t n_special;      /* tokens in front of the patches: the class token, where there is one, and the two above */
@@ -70,12 +71,15 @@ struct ees__dims {
     size_t n_blocks, n_classes; /* of the whole model */
     struct ees__window window;
     bool absolute_pos; /* a Swin with a position table, too */
+    bool pre_norm;     /* LN of the embedded tokens, and patches without a bias (CLIP) */
     bool qkv_bias;
+    bool qk_norm;                 /* LN of each head's queries and keys */
     bool layer_scale;             /* a factor a channel on what each half of a block adds */
     enum ees__post_op activation; /* of MLPs: EES__POST_GELU or one of its kind */
     bool swiglu;                  /* the MLP is gated: W3 (silu(a) b), [a;b] = W12 x, mlp_width wide */
     double norm_eps;
     enum ees__pool pool;
+    bool pooler; /* a linear layer and tanh in front of the final classifier (torchvision's representation_size) */
     /* The position table as it is stored: a grid behind as many rows of special tokens. */
     size_t table_h, table_w, table_special;
     enum ees__table_filter table_filter;
@@ -84,9 +88,9 @@ struct ees__dims {
 /* Two classifiers, of the class and of the distillation token, answer with their mean (DeiT; spec 1.2, 5.1). */
 static inline bool ees__is_distilled(const struct ees__dims *d) { return d->pool == EES__POOL_CLASS_DIST; }
 
-/* What an exit head reads beside its module's output (spec 5.1): a Swin has no class token. */
+/* What an exit head reads beside its module's output (spec 5.1). */
 static inline enum ees__pool ees__head_pool(const struct ees__dims *d) {
-    if (d->n_special == 0)
+    if (d->bare)
         return EES__POOL_NORM_MEAN;
     return ees__is_distilled(d) ? EES__POOL_CLASS_DIST : EES__POOL_CLASS;
 }
@@ -122,7 +126,7 @@ struct ees__op_cost {
 /* The tokens a head can read. */
 enum ees__head_tokens {
     EES__HEAD_CLASS,     /* class token and patches */
-    EES__HEAD_BARE_GRID, /* a grid without a class token: a Swin's */
+    EES__HEAD_BARE_GRID, /* patches without a class token */
     EES__HEAD_ANY,
 };
 
@@ -199,5 +203,9 @@ static inline size_t ees__max_size(size_t a, size_t b) { return a > b ? a : b; }
  * @param scratch  ees__classify_floats(n, classifier's) */
 void ees__classify(const struct ees__linear *classifier, const struct ees__run *run, const float *rows, float *scratch);
 size_t ees__classify_floats(const struct ees__kernels *kernels, size_t n, size_t n_classes, size_t c);
+
+/* pooled (run->n, pool->n) = tanh(pool (rows (run->n, pool->k))). */
+void ees__run_pooler(const struct ees__linear *pool, const struct ees__run *run, const float *rows, float *pooled,
+                     float *scratch);
 
 #endif

@@ -189,7 +189,10 @@ int ees__config_measure(const struct ees__source *source, struct ees__config *co
     d->activation = EES__POST_GELU;
     d->has_dist = ees__source_find(source, "embed.dist");
     d->layer_scale = ees__source_find(source, "blk.0.ls1");
+    d->pre_norm = ees__source_find(source, "embed.norm.weight");
     d->qkv_bias = ees__source_find(source, "blk.0.attn.qkv.bias");
+    d->qk_norm = ees__source_find(source, "blk.0.attn.q_norm.weight");
+    d->pooler = ees__source_find(source, "pool.weight");
     d->n_heads = guess_heads(d->n_channels);
     return 0;
 }
@@ -229,8 +232,7 @@ static bool find_grid(struct ees__dims *d, enum ees__naming naming, size_t n_row
 int ees__config_find_table(const struct ees__source *source, struct ees__config *config, ees_error *err) {
     struct ees__dims *d = &config->dims;
     const ees_tensor_info *info = ees__source_find(source, "embed.pos");
-    size_t special = config->backbone->n_class_tokens + d->has_dist,
-           n_rows = info && info->rank == 3 ? info->shape[1] : 0;
+    size_t special = !d->bare + d->has_dist, n_rows = info && info->rank == 3 ? info->shape[1] : 0;
     d->n_special = special + d->n_registers;
     if (n_rows > MAX_TOKENS)
         n_rows = 0;
@@ -292,6 +294,5 @@ const struct ees__backbone ees__backbone_vit = {
     .embed = &ees__block_embed,
     .attention = &ees__block_attention,
     .mlp = &ees__block_mlp,
-    .n_class_tokens = 1,
     .cut = cut_vit,
 };

@@ -115,7 +115,9 @@ int ees__config_read_swin(const struct ees__json *json, const struct ees__swin_k
 
 int ees__config_read_hf_swin(const struct ees__json *json, struct ees__config *config, ees_error *err) {
     struct ees__dims *d = &config->dims;
-    *d = (struct ees__dims){.image_h = 224, .image_w = 224, .patch = 4, .n_channels = 96, .pool = EES__POOL_NORM_MEAN};
+    *d = (struct ees__dims){.image_h = 224, .image_w = 224, .patch = 4, .n_channels = 96};
+    d->bare = true;
+    d->pool = EES__POOL_NORM_MEAN;
     d->pads_rim = true;
     d->window = (struct ees__window){.h = 7, .w = 7, .fit = EES__FIT_SHORTER_SIDE};
     config->n_stages = 4;
@@ -186,6 +188,7 @@ int ees__config_measure_swin(const struct ees__source *source, struct ees__confi
     d->activation = EES__POST_GELU;
     d->qkv_bias = ees__source_find(source, "blk.0.attn.qkv.bias");
     d->absolute_pos = ees__source_find(source, "embed.pos");
+    d->bare = true;
     d->pool = EES__POOL_NORM_MEAN;
     d->norm_eps = 1e-5;
     return 0;

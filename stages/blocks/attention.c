@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* First half of a pre-LN block (spec 1.1): x += Wo concat_h(softmax(Q K^T / sqrt(D)) V) + bo, [Q|K|V] = LN1(x) Wqkv^T +
  * bqkv. One packed product makes all three; the residual is added by the last product as it stores. A layer scale (spec
- * 1.3) is part of Wo and bo.
+ * 1.3) is part of Wo and bo. Some models norm each head's queries and keys (timm's qk_norm).
  *
  * A frame's tokens are cut twice: into rows of LN1 and [Q|K|V], and when these are complete into query rows, each of
  * which goes through attention, projection and residual. */
@@ -14,6 +14,7 @@
 
 struct attention {
     struct ees__norm norm;
+    struct ees__norm q_norm, k_norm; /* (D); zeroed: none */
     struct ees__linear qkv, proj;
     struct ees__attention shape;
     float eps;
@@ -24,6 +25,8 @@ static void close_attention(void *self) {
     if (!a)
         return;
     ees__norm_close(&a->norm);
+    ees__norm_close(&a->q_norm);
+    ees__norm_close(&a->k_norm);
     ees__linear_close(&a->qkv);
     ees__linear_close(&a->proj);
     ees__free(a);
@@ -53,6 +56,10 @@ static int open_attention(struct ees__loader *loader, const char *prefix, unsign
     int rc = ees__load_norm(loader, prefix, "norm1", c, &a->norm, err);
     if (rc == 0)
         rc = ees__load_linear(loader, prefix, "attn.qkv", EES_SHAPE(3 * c, c), d->qkv_bias, &a->qkv, err);
+    if (rc == 0 && d->qk_norm)
+        rc = ees__load_norm(loader, prefix, "attn.q_norm", c / d->n_heads, &a->q_norm, err);
+    if (rc == 0 && d->qk_norm)
+        rc = ees__load_norm(loader, prefix, "attn.k_norm", c / d->n_heads, &a->k_norm, err);
     if (rc == 0)
         rc = ees__load_scaled_linear(loader, prefix, "attn.proj", d->layer_scale ? "ls1" : NULL, EES_SHAPE(c, c), true,
                                      &a->proj, err);
@@ -81,6 +88,15 @@ static float *own_scratch(const struct frame *f, const struct ees__lane *lane) {
     return lane->scratch + shared_floats(f->run->kernels, &f->op->shape);
 }
 
+/* LN of each head's part of n rows; `columns` are its first in the rows of [Q|K|V]. */
+static void norm_heads(const struct frame *f, const struct ees__norm *norm, float *columns, size_t n) {
+    const struct attention *a = f->op;
+    size_t d = a->shape.d, ld = 3 * a->proj.n;
+    for (size_t head = 0; norm->gamma && head < a->shape.h; head++)
+        f->run->kernels->layernorm(columns + head * d, ld, n, d, norm->gamma, norm->beta, a->eps, columns + head * d,
+                                   ld);
+}
+
 static void project_in(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
     static const struct ees__post store = {.op = EES__POST_NONE};
     const struct frame *f = ctx;
@@ -90,6 +106,8 @@ static void project_in(void *ctx, size_t first, size_t end, struct ees__lane *la
     float *scratch = own_scratch(f, lane), *rows = ees__cut_piece(&scratch, a->shape.t * c);
     kernels->layernorm(f->state + first * c, c, n, c, a->norm.gamma, a->norm.beta, a->eps, rows, c);
     kernels->linear(&a->qkv, rows, c, n, f->qkv + first * 3 * c, 3 * c, &store, scratch);
+    norm_heads(f, &a->q_norm, f->qkv + first * 3 * c, n);
+    norm_heads(f, &a->k_norm, f->qkv + first * 3 * c + c, n);
 }
 
 static void attend(void *ctx, size_t first, size_t end, struct ees__lane *lane) {

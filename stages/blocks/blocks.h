@@ -12,7 +12,6 @@ struct ees__json;
 struct ees__backbone {
     const struct ees__op *embed, *attention, *mlp;
     const struct ees__op *merge; /* between stages; NULL: there is one stage */
-    size_t n_class_tokens;       /* in front of a position table's patches */
     /* Fill config->stage_dims for the grid in config->dims. See ees__config_set_input() */
     int (*cut)(const struct ees__json *json, bool asked, struct ees__config *config, ees_error *err);
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Embedding: patch convolution as a product, special tokens in front, position table (spec 1.1, steps 1 to 4).
+/* Embedding: patch convolution as a product, special tokens in front, position table (spec 1.1, steps 1 to 4), and LN
+ * of all tokens in models that begin with one.
  *
  * Everything that does not depend on the picture is one table (T, C), made at load: class and distillation token with
  * their positions, registers, which have none (spec 1.3), then for each patch the convolution's bias and its position,
@@ -12,6 +13,8 @@
 struct embed {
     struct ees__linear patch; /* (C, 3*P*P), no bias */
     float *table;
+    struct ees__norm norm; /* zeroed: none */
+    float eps;
 };
 
 static void close_embed(void *self) {
@@ -20,6 +23,7 @@ static void close_embed(void *self) {
         return;
     ees__linear_close(&e->patch);
     ees__free(e->table);
+    ees__norm_close(&e->norm);
     ees__free(e);
 }
 
@@ -68,15 +72,18 @@ static int fill_table(struct ees__loader *loader, const char *prefix, float *tab
     const struct ees__dims *d = loader->dims;
     size_t c = d->n_channels;
     float *row = table;
-    EES_TRY(add_token(loader, prefix, "cls", 1, row, err));
-    row += c;
+    if (!d->bare) {
+        EES_TRY(add_token(loader, prefix, "cls", 1, row, err));
+        row += c;
+    }
     if (d->has_dist) {
         EES_TRY(add_token(loader, prefix, "dist", 1, row, err));
         row += c;
     }
     if (d->n_registers)
         EES_TRY(add_token(loader, prefix, "reg", d->n_registers, row, err));
-    EES_TRY(add_bias(loader, prefix, table + d->n_special * c, err));
+    if (!d->pre_norm)
+        EES_TRY(add_bias(loader, prefix, table + d->n_special * c, err));
     return add_positions(loader, prefix, table, err);
 }
 
@@ -92,10 +99,13 @@ static int open_embed(struct ees__loader *loader, const char *prefix, unsigned n
         e->table ? fill_table(loader, prefix, e->table, err) : EES_FAIL(err, EES_ENOMEM, "no memory for %s", prefix);
     if (rc == 0)
         rc = ees__load_linear(loader, prefix, "patch", EES_SHAPE(c, 3, d->patch, d->patch), false, &e->patch, err);
+    if (rc == 0 && d->pre_norm)
+        rc = ees__load_norm(loader, prefix, "norm", c, &e->norm, err);
     if (rc < 0) {
         close_embed(e);
         return rc;
     }
+    e->eps = (float)d->norm_eps;
     loader->n_packed_bytes += d->n_tokens * c * sizeof(float);
     cost->scratch_floats = ees__piece_floats(n * c) + loader->kernels->linear_scratch_floats(n, c, k);
     cost->flops = 2.0 * (double)n * (double)c * (double)k;
@@ -129,6 +139,9 @@ static void make_tokens(void *ctx, size_t first, size_t end, struct ees__lane *l
         tokens[i] = table[i];
     for (size_t i = ees__max_size(first * c, n_special); i < end * c; i++)
         tokens[i] = products[i - n_special] + table[i];
+    if (f->op->norm.gamma)
+        f->run->kernels->layernorm(tokens + first * c, c, end - first, c, f->op->norm.gamma, f->op->norm.beta,
+                                   f->op->eps, tokens + first * c, c);
 }
 
 static void run_embed(const void *self, const struct ees__run *run) {

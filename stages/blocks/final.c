@@ -9,7 +9,8 @@
 
 struct final {
     struct ees__norm norm;
-    struct ees__linear classifier; /* on rows of C or 2 C */
+    struct ees__linear pooler;     /* (R, C), with tanh in front of the classifier; zeroed: none */
+    struct ees__linear classifier; /* on rows of C, 2 C or R */
     enum ees__pool pool;
     float eps;
 };
@@ -19,6 +20,7 @@ static void close_final(void *self) {
     if (!f)
         return;
     ees__norm_close(&f->norm);
+    ees__linear_close(&f->pooler);
     ees__linear_close(&f->classifier);
     ees__free(f);
 }
@@ -26,13 +28,31 @@ static void close_final(void *self) {
 /* The pools that need LN of every patch. */
 static bool norms_patches(enum ees__pool pool) { return pool == EES__POOL_CLASS_MEAN || pool == EES__POOL_NORM_MEAN; }
 
+/* Floats of a row as the norm leaves it. */
+static size_t row_floats(const struct final *f) { return f->pooler.k ? f->pooler.k : f->classifier.k; }
+
 static void fill_cost(const struct ees__loader *loader, const struct final *f, struct ees__op_cost *cost) {
     const struct ees__dims *d = loader->dims;
-    size_t k = f->classifier.n, row = f->classifier.k;
+    const struct ees__kernels *kernels = loader->kernels;
+    size_t k = f->classifier.n, in = f->classifier.k, width = f->pooler.n;
     size_t normed = norms_patches(f->pool) ? ees__piece_floats(d->n_patches * d->n_channels) : 0;
-    cost->item_floats = ees__piece_floats(row) + ees__classify_floats(loader->kernels, 1, k, row);
+    cost->item_floats =
+        ees__piece_floats(row_floats(f)) + ees__piece_floats(width) +
+        ees__max_size(kernels->linear_scratch_floats(1, width, f->pooler.k), ees__classify_floats(kernels, 1, k, in));
     cost->scratch_floats = normed + cost->item_floats;
-    cost->flops = 2.0 * (double)row * (double)k;
+    cost->flops = 2.0 * ((double)in * (double)k + (double)width * (double)f->pooler.k);
+}
+
+/* The classifier, and what stands in front of it. */
+static int load_classifier(struct ees__loader *loader, const char *prefix, struct final *f, ees_error *err) {
+    size_t c = loader->dims->n_channels, n_inputs = f->pool == EES__POOL_CLASS_MEAN ? 2 * c : c;
+    if (loader->dims->pooler) {
+        size_t width;
+        EES_TRY(ees__load_size(loader, prefix, "pool.weight", 0, c, &width, err));
+        EES_TRY(ees__load_f32_linear(loader, prefix, "pool", EES_SHAPE(width, n_inputs), true, &f->pooler, err));
+        n_inputs = width;
+    }
+    return ees__load_classifier(loader, prefix, n_inputs, &f->classifier, err);
 }
 
 static int open_final(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
@@ -46,7 +66,7 @@ static int open_final(struct ees__loader *loader, const char *prefix, unsigned n
     f->eps = (float)d->norm_eps;
     int rc = ees__load_norm(loader, prefix, f->pool == EES__POOL_MEAN_NORM ? "fc_norm" : "norm", c, &f->norm, err);
     if (rc == 0)
-        rc = ees__load_classifier(loader, prefix, f->pool == EES__POOL_CLASS_MEAN ? 2 * c : c, &f->classifier, err);
+        rc = load_classifier(loader, prefix, f, err);
     if (rc < 0) {
         close_final(f);
         return rc;
@@ -87,13 +107,18 @@ static void pool_frame(const struct final *f, const struct ees__run *run, const 
 
 static void run_final(const void *self, const struct ees__run *run) {
     const struct final *f = self;
-    size_t row = f->classifier.k;
+    size_t row = row_floats(f);
     float *scratch = run->lane->scratch, *normed = NULL;
     if (norms_patches(f->pool))
         normed = ees__cut_piece(&scratch, run->dims->n_patches * run->dims->n_channels);
     float *rows = ees__cut_piece(&scratch, run->n * row);
     for (size_t i = 0; i < run->n; i++)
         pool_frame(f, run, run->states[i], normed, rows + i * row);
+    if (f->pooler.n) {
+        float *pooled = ees__cut_piece(&scratch, run->n * f->pooler.n);
+        ees__run_pooler(&f->pooler, run, rows, pooled, scratch);
+        rows = pooled;
+    }
     ees__classify(&f->classifier, run, rows, scratch);
 }
 

@@ -32,12 +32,15 @@ static void correct_heads(const char *architecture, struct ees__dims *d) {
             d->n_heads = d->n_channels / exceptions[i].channels;
 }
 
-/* Variants that tensors do not tell: another activation. */
+/* Variants that tensors do not tell: another activation, norms behind attention and MLP. */
 static int read_activation(const struct ees__json *json, const struct ees__json *args, const char *architecture,
                            struct ees__config *config, ees_error *err) {
     if (strstr(architecture, "quickgelu") || strstr(architecture, "siglip"))
         return EES_JSON_REFUSE(json, "architecture", ees__json_get(json, "architecture"), err,
                                "a model without quick gelu and attention pooling");
+    if (strstr(architecture, "_rpn_"))
+        return EES_JSON_REFUSE(json, "architecture", ees__json_get(json, "architecture"), err,
+                               "a model with norms in front of attention and MLP");
     return ees__config_read_activation(args, "act_layer", config, err);
 }
 
@@ -64,19 +67,28 @@ static int read_sizes(const struct ees__source *source, struct ees__config *conf
     correct_heads(architecture, &config->dims);
     EES_TRY(ees__timm_read_input_size(&pretrained, &config->dims, err));
     EES_TRY(ees__config_read_sizes(&args, &arg_keys, config, err));
-    EES_TRY(ees__json_real(source->json, "layer_norm_eps", 0.0, 1.0, 1e-6, &config->dims.norm_eps, err));
+    double eps = strstr(architecture, "_clip_") ? 1e-5 : 1e-6;
+    EES_TRY(ees__json_real(source->json, "layer_norm_eps", 0.0, 1.0, eps, &config->dims.norm_eps, err));
     size_t *n_classes = &config->dims.n_classes;
     EES_TRY(ees__json_size(source->json, "num_classes", 1, EES__MAX_CLASSES, *n_classes, n_classes, err));
     return ees__json_size(&args, "num_classes", 1, EES__MAX_CLASSES, *n_classes, n_classes, err);
 }
 
+/* A mean needs no class token, and is of the patches alone. */
 static int read_pool(const struct ees__source *source, struct ees__dims *d, ees_error *err) {
+    struct ees__json args = ees__timm_child(source->json, "model_args");
     const char *pool;
+    bool with_special;
     EES_TRY(ees__json_text(source->json, "global_pool", "token", &pool, err));
+    EES_TRY(ees__json_bool(&args, "pool_include_prefix", false, &with_special, err));
+    bool mean = strcmp(pool, "avg") == 0 && !d->has_dist;
+    if (mean && with_special)
+        return EES_JSON_REFUSE(&args, "pool_include_prefix", ees__json_get(&args, "pool_include_prefix"), err, "false");
+    d->bare = mean && !ees__source_find(source, "embed.cls");
     d->pool = EES__POOL_CLASS;
     if (d->has_dist)
         d->pool = EES__POOL_CLASS_DIST;
-    else if (strcmp(pool, "avg") == 0)
+    else if (mean)
         d->pool = ees__source_find(source, "fc_norm.weight") ? EES__POOL_MEAN_NORM : EES__POOL_NORM_MEAN;
     else if (strcmp(pool, "token") != 0)
         return EES_JSON_REFUSE(source->json, "global_pool", ees__json_get(source->json, "global_pool"), err,

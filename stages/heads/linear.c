@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The head `linear`: see linear.h. Its tanh is the C library's, a few hundred of them a frame. */
+/* The head `linear`: see linear.h. */
 #include "stages/heads/linear.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "common/fail.h"
@@ -40,16 +39,12 @@ double ees__linear_end_flops(const struct ees__linear_end *end) {
 
 void ees__linear_end_run(const struct ees__linear_end *end, const struct ees__run *run, const float *rows,
                          float *scratch) {
-    static const struct ees__post store = {.op = EES__POST_NONE};
     size_t ld = end->classifier.k, c = ld / end->n_rows;
     float *pooled = ees__cut_piece(&scratch, run->n * ld);
-    if (end->norm.gamma) {
+    if (end->norm.gamma)
         run->kernels->layernorm(rows, c, run->n * end->n_rows, c, end->norm.gamma, end->norm.beta, end->eps, pooled, c);
-    } else {
-        run->kernels->linear(&end->pool, rows, c, run->n, pooled, c, &store, scratch);
-        for (size_t i = 0; i < run->n * c; i++)
-            pooled[i] = tanhf(pooled[i]);
-    }
+    else
+        ees__run_pooler(&end->pool, run, rows, pooled, scratch);
     ees__classify(&end->classifier, run, pooled, scratch);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The head `linear` on a Swin (spec 5.5): LN of each token, mean, linear. It is the tail alone. */
+/* The head `linear` without a class token (a Swin's: spec 5.5): LN of each patch, mean, linear. It is the tail alone.
+ */
 #include "common/fail.h"
 #include "stages/heads/pooled.h"
 
@@ -25,11 +26,11 @@ static int open_linear(struct ees__loader *loader, const char *prefix, unsigned 
 }
 
 static void run_linear(const void *self, const struct ees__run *run) {
-    size_t n = run->dims->n_patches;
+    size_t n = run->dims->n_patches, first = run->dims->n_special * run->dims->n_channels;
     float *scratch = run->lane->scratch;
     struct ees__tail_run tail = ees__tail_begin(self, run, n, &scratch);
     for (size_t i = 0; i < run->n; i++)
-        ees__tail_take(&tail, i, run->states[i], NULL, n);
+        ees__tail_take(&tail, i, run->states[i] + first, NULL, n);
     ees__tail_end(&tail);
 }
 

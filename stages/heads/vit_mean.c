@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The head `vit` on a Swin (spec 5.5; github falcon-xu/LGViT, models/swin_highway/highway.py, ViT_EE_Highway): a block
- * of a ViT on the grid's tokens, then LN of each token, mean, linear. All tokens of the block are read, so it is a
- * backbone's two units on a copy of the state. The published class builds its block with DeiT's defaults, whatever the
- * Swin has. */
+/* The head `vit` without a class token: a block of a ViT on all tokens, then LN of each patch, mean, linear. All
+ * patches of the block are read, so it is a backbone's two units on a copy of the state. On a Swin (spec 5.5; github
+ * falcon-xu/LGViT, models/swin_highway/highway.py, ViT_EE_Highway) the published class builds its block with DeiT's
+ * defaults, whatever the Swin has. */
 #include <stdio.h>
 #include <string.h>
 
@@ -29,15 +29,20 @@ static void close_vit(void *self) {
     ees__free(v);
 }
 
+static void take_deit_defaults(struct ees__dims *d) {
+    d->n_heads = N_HEADS;
+    d->qkv_bias = true;
+    d->activation = EES__POST_GELU;
+    d->norm_eps = block_eps;
+}
+
 /* The stage's sizes with what the block has of its own. */
 static int make_block_dims(struct ees__loader *loader, const char *block, struct ees__dims *out, ees_error *err) {
     *out = *loader->dims;
-    out->n_heads = N_HEADS;
-    out->qkv_bias = true;
-    out->activation = EES__POST_GELU;
-    out->layer_scale = out->swiglu = false;
-    out->norm_eps = block_eps;
-    if (out->n_channels % N_HEADS)
+    out->layer_scale = out->swiglu = out->qk_norm = false;
+    if (out->window.h > 0)
+        take_deit_defaults(out);
+    if (out->n_channels % out->n_heads)
         return EES_FAIL(err, EES_EMODEL, "%s has %d attention heads, and its stage %zu channels, expected a multiple",
                         block, N_HEADS, out->n_channels);
     return ees__load_size(loader, block, "mlp.fc1.weight", 0, MLP_WIDTH, &out->mlp_width, err);
@@ -57,7 +62,7 @@ static int open_block(struct ees__loader *loader, const char *prefix, struct vit
         rc = ees__block_mlp.open(loader, block, 0, &v->mlp, &mlp, err);
     loader->dims = stage;
     v->block_floats = ees__piece_floats(ees__max_size(attention.scratch_floats, mlp.scratch_floats));
-    cost->scratch_floats = v->block_floats + ees__piece_floats(stage->n_patches * stage->n_channels);
+    cost->scratch_floats = v->block_floats + ees__piece_floats(stage->n_tokens * stage->n_channels);
     cost->flops = attention.flops + mlp.flops;
     return rc;
 }
@@ -82,18 +87,18 @@ static int open_vit(struct ees__loader *loader, const char *prefix, unsigned num
 /* The units take scratch from its start, the leader's and each helper's: the copy lies behind that. */
 static void run_vit(const void *self, const struct ees__run *run) {
     const struct vit *v = self;
-    size_t n = run->dims->n_patches, c = run->dims->n_channels;
+    size_t n = run->dims->n_patches, c = run->dims->n_channels, n_tokens = run->dims->n_tokens;
     float *scratch = run->lane->scratch + v->block_floats;
-    float *tokens = ees__cut_piece(&scratch, n * c);
+    float *tokens = ees__cut_piece(&scratch, n_tokens * c);
     struct ees__tail_run tail = ees__tail_begin(&v->tail, run, n, &scratch);
     struct ees__run block = *run;
     block.n = 1;
     block.states = &tokens;
     for (size_t i = 0; i < run->n; i++) {
-        memcpy(tokens, run->states[i], n * c * sizeof *tokens);
+        memcpy(tokens, run->states[i], n_tokens * c * sizeof *tokens);
         ees__block_attention.run(v->attention, &block);
         ees__block_mlp.run(v->mlp, &block);
-        ees__tail_take(&tail, i, tokens, NULL, n);
+        ees__tail_take(&tail, i, tokens + (n_tokens - n) * c, NULL, n);
     }
     ees__tail_end(&tail);
 }

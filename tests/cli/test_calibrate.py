@@ -144,6 +144,35 @@ def test_certificate_beside_the_weights(model, clip, truth):
     assert json.loads(inspected.out)["policy"]["thresholds"] == pytest.approx(data["policy"]["thresholds"])
 
 
+def test_plans_expect_the_mix_of_the_certificate(log_path, clip, tmp_path):
+    """Shares given by name first, then the certificate as long as its thresholds are the ones in use, then nothing known."""
+    path = tmp_path / "c.json"
+    data = certificate(log_path, "--target", "depth=4.2")
+    path.write_text(json.dumps(data))
+    share = data["exit_frames"][0] / sum(data["exit_frames"])
+
+    def plan(*args):
+        data = json.loads(run("plan", "--certificate", path, "--format", "json", *args).out)
+        return {unit["name"]: unit["reach"] for unit in data["units"]}["block4.attn"], data["exit_mix"]
+
+    assert plan() == (pytest.approx(1 - share, abs=1e-6), f"{path}, 120 frames")
+    assert "c.json" in run("plan", "--certificate", path, "--explain").out
+    assert plan("--exit-share", "30,10,10,10,40") == (pytest.approx(0.7), "shares given")
+    assert plan("--full-depth") == (1, None)
+    simulated = json.loads(run("plan", "--certificate", path, "--simulate", "--frames", 500, "--format", "json").out)
+    assert simulated["exit_share"][0] == pytest.approx(share)
+    compared = json.loads(run("plan", "--certificate", path, "--compare", "--cores", 2, "--format", "json").out)
+    assert {row["mix"] for row in compared["rows"]} == {"certificate", None}
+    bench = ["bench", "--certificate", path, "--model", MODEL, "--input", clip, "--reps", 1, "--frames", 64, "--workers", 1]
+    expected = exits_of(run("run", clip, "--certificate", path, "--limit", 64, "-q", "-o", "-"))
+    model, = json.loads(run(*bench, "--format", "json").out)["models"]
+    assert model["exit_mix"] == f"{path}, 120 frames"
+    assert "by the model's policy; first plan for the mix of" in run(*bench).out
+    assert all(sum(c["by_exit"]) == 64 for c in model["configurations"])
+    assert json.loads(run(*bench, "--threshold", 2, "--format", "json").out)["models"][0]["exit_mix"] is None
+    assert len(set(expected)) > 1
+
+
 def test_certificate_is_the_same_from_log_and_frames(model, log_path, clip, truth, tmp_path):
     first, second = tmp_path / "first.json", certificate(log_path, "--model", model, "--target", "loss=0.03")
     done = run("calibrate", clip, "--truth", truth, "--model", model, "--target", "loss=0.03", "-q", "-o", first)

@@ -165,7 +165,7 @@ static double *activate(const double *a, size_t n) {
 
 /* On a Swin a block of DeiT's defaults, and 8 attention heads. */
 static double *run_block(void) {
-    bool swin = m->dims->n_special == 0;
+    bool swin = m->dims->window.h > 0;
     size_t f = m->widths->block_mlp, n_heads = swin ? 8 : m->dims->n_heads;
     double eps = swin ? 1e-12 : m->dims->norm_eps;
     const double *qkv =
@@ -190,15 +190,15 @@ static double *classify(const double *cls, const double *dist) {
 }
 
 static double *pool(const double *y, size_t rows) {
-    if (m->dims->n_special == 0)
+    if (m->dims->bare)
         return classify(mean_of(layer_norm(y, rows, "norm", m->dims->norm_eps), rows), NULL);
     const double *mean = mean_of(y, rows);
     return classify(add(mean, x, C), add(mean, x + C, C));
 }
 
 static double *end_linear(const double *tokens) {
-    if (m->dims->n_special == 0)
-        return pool(tokens, T);
+    if (m->dims->bare)
+        return pool(tokens + m->dims->n_special * C, N);
     if (!ees__is_distilled(m->dims))
         return classify(apply(tanh, linear(tokens, 1, C, "pool", C, true), C), NULL);
     const double *z = layer_norm(tokens, 2, "norm", m->dims->norm_eps);

@@ -320,7 +320,7 @@ static const struct form_case form_cases[] = {
     {TIMM(0, ",\"depth\":3"), {REMOVE, NULL, 0, {"'blocks.2.norm1.weight'", "blocks.*.2.norm1.weight", "missing"}}},
     {TIMM(0, ""), {REMOVE, "blocks.1.norm1.weight", 0, {"'blocks.1.norm1.weight'", "missing"}}},
     {TIMM(0, ""), {REMOVE, "head.weight", 0, {"'head.weight'", "missing"}}},
-    {TIMM(0, ""), {ADD, "norm_pre.weight", 0, {"'norm_pre.weight'", "not part of"}}},
+    {TIMM(0, ""), {ADD, "patch_embed.norm.weight", 0, {"'patch_embed.norm.weight'", "not part of"}}},
     {TIMM(FORM_DIST, ""), {REMOVE, "head_dist.weight", 0, {"'head_dist.weight'", "missing"}}},
     {TIMM(FORM_SCALE, ""), {REMOVE, "blocks.1.ls1.gamma", 0, {"'blocks.1.ls1.gamma'", "missing"}}},
     {{"timm-vit", "{\"model_args\":{\"num_heads\":2}}", 0, 0, 0, 0},

@@ -99,30 +99,35 @@ struct sizes {
     bool has_dist, distilled, qkv_bias;
     enum ees__post_op activation;
     struct plain_widths widths;
+    bool bare;
 };
 
 static const struct sizes sizes[] = {
     /* ViT */
-    {3, 3, 1, 24, 3, 5, false, false, true, EES__POST_GELU, {5, 24, 7, 31, 10, 49, 1, {0}}},
-    {5, 4, 1, 40, 5, 3, false, false, false, EES__POST_GELU_TANH, {16, 11, 20, 160, 6, 33, 2, {13}}},
+    {3, 3, 1, 24, 3, 5, false, false, true, EES__POST_GELU, {5, 24, 7, 31, 10, 49, 1, {0}}, false},
+    {5, 4, 1, 40, 5, 3, false, false, false, EES__POST_GELU_TANH, {16, 11, 20, 160, 6, 33, 2, {13}}, false},
     /* distilled DeiT; DeiT whose second token is not classified */
-    {2, 7, 2, 8, 1, 11, true, true, true, EES__POST_GELU, {1, 3, 4, 9, 1, 7, 3, {32, 8}}},
-    {4, 6, 2, 56, 7, 4, true, false, true, EES__POST_RELU, {3, 70, 29, 17, 12, 224, 4, {9, 2, 65}}},
+    {2, 7, 2, 8, 1, 11, true, true, true, EES__POST_GELU, {1, 3, 4, 9, 1, 7, 3, {32, 8}}, false},
+    {4, 6, 2, 56, 7, 4, true, false, true, EES__POST_RELU, {3, 70, 29, 17, 12, 224, 4, {9, 2, 65}}, false},
     /* DINOv2 with registers */
-    {6, 3, 5, 16, 2, 100, false, false, true, EES__POST_GELU, {7, 33, 1, 64, 10, 64, 3, {64, 16}}},
+    {6, 3, 5, 16, 2, 100, false, false, true, EES__POST_GELU, {7, 33, 1, 64, 10, 64, 3, {64, 16}}, false},
     /* a real grid, narrow */
-    {14, 14, 1, 48, 3, 10, false, false, true, EES__POST_SILU, {16, 48, 24, 192, 10, 192, 3, {384, 48}}},
+    {14, 14, 1, 48, 3, 10, false, false, true, EES__POST_SILU, {16, 48, 24, 192, 10, 192, 3, {384, 48}}, false},
     /* stages of a Swin: no special token */
-    {3, 5, 0, 32, 4, 6, false, false, true, EES__POST_GELU, {.block_mlp = 40}},
-    {7, 4, 0, 56, 2, 11, false, false, false, EES__POST_RELU, {.block_mlp = 61}},
+    {3, 5, 0, 32, 4, 6, false, false, true, EES__POST_GELU, {.block_mlp = 40}, true},
+    {7, 4, 0, 56, 2, 11, false, false, false, EES__POST_RELU, {.block_mlp = 61}, true},
+    /* a ViT with registers and no class token */
+    {4, 5, 2, 24, 3, 7, false, false, false, EES__POST_RELU, {.block_mlp = 50}, true},
 };
 
 static struct ees__dims make_dims(const struct sizes *s) {
     size_t n = s->grid_h * s->grid_w;
-    enum ees__pool pool = s->n_special == 0 ? EES__POOL_NORM_MEAN : EES__POOL_CLASS;
+    enum ees__pool pool = s->bare ? EES__POOL_NORM_MEAN : EES__POOL_CLASS;
+    size_t window = s->n_special == 0 ? 2 : 0;
     return (struct ees__dims){
         .grid_h = s->grid_h,
         .grid_w = s->grid_w,
+        .bare = s->bare,
         .has_dist = s->has_dist,
         .n_special = s->n_special,
         .n_patches = n,
@@ -132,6 +137,7 @@ static struct ees__dims make_dims(const struct sizes *s) {
         .mlp_width = 4 * s->n_channels,
         .n_blocks = 1,
         .n_classes = s->n_classes,
+        .window = {.h = window, .w = window},
         .qkv_bias = s->qkv_bias,
         .activation = s->activation,
         .norm_eps = 1e-6,
@@ -142,7 +148,7 @@ static struct ees__dims make_dims(const struct sizes *s) {
 
 /* Can the head read what stands in front of it? */
 static bool suits(const struct ees__op *head, const struct sizes *s) {
-    return head->tokens != (s->n_special ? EES__HEAD_BARE_GRID : EES__HEAD_CLASS);
+    return head->tokens != (s->bare ? EES__HEAD_CLASS : EES__HEAD_BARE_GRID);
 }
 
 enum { N_FRAMES = 3, MAX_CLASSES = 100 };
@@ -283,7 +289,7 @@ static void check_costs(const struct sizes *backbone, const struct price *prices
 }
 
 static void test_costs(void **state) {
-    static const struct sizes vit_b = {14, 14, 1, 768, 12, 100, false, false, true, EES__POST_GELU, {0}};
+    static const struct sizes vit_b = {14, 14, 1, 768, 12, 100, false, false, true, EES__POST_GELU, {0}, false};
     static const struct price on_vit_b[] = {
         {"conv1_1", 117.6},
         {"conv2_1", 116.2},
@@ -303,7 +309,7 @@ static void test_costs(void **state) {
         {"resmlp_ee", 502},
     };
     /* Stage 3 of Swin-B, where most of LGViT's exits are. */
-    static const struct sizes swin_b = {14, 14, 0, 512, 16, 100, false, false, true, EES__POST_GELU, {0}};
+    static const struct sizes swin_b = {14, 14, 0, 512, 16, 100, false, false, true, EES__POST_GELU, {0}, true};
     static const struct price on_swin_b[] = {{"conv1_1", 103.7},       {"conv2_1", 102.8}, {"conv_normal", 493.1},
                                              {"attention_r", 53.9},    {"linear", .0512},  {"vit", 861.5},
                                              {"self_attention", 244.9}};

@@ -698,21 +698,104 @@ static void test_activations(void **state) {
     assert_memory_not_equal(logits[0], logits[4], sizeof logits[0]);
 }
 
-/* The official head of 4 layers reads five vectors. */
-static void test_dinov2_head_of_four_layers(void **state) {
+/* ---- what timm's models vary ---------------------------------------------------------------------------- */
+
+/* Opening it is refused in these words. */
+static void expect_refused(struct tiny *tiny, const char *words, const char *more) {
     char dir[64];
-    struct tiny tiny;
     ees_model *model = NULL;
     ees_error err = {0};
     make_folder(dir);
+    tiny_write(tiny, dir);
+    assert_int_equal(ees_model_open(dir, NULL, &model, &err), EES_EMODEL);
+    if (!strstr(err.message, words) || !strstr(err.message, more))
+        fail_msg("%s", err.message);
+    tiny_fini(tiny);
+    remove_folder(dir);
+}
+
+static void init_timm(struct tiny *tiny, const char *config) {
+    const struct form form = {.family = "timm-vit", .config = config};
+    tiny_init_form(tiny, &form);
+}
+
+/* Of the class token the final norm may be called fc_norm. */
+static void test_timm_norm_behind_the_pool(void **state) {
+    float expected[K], logits[K];
+    struct tiny tiny;
+    answer_form(&plain_forms[1], expected);
+    tiny_init_form(&tiny, &plain_forms[1]);
+    tiny_rename(&tiny, "norm.", "fc_norm.");
+    answer(&tiny, "timm-vit", logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+}
+
+/* Queries and keys that a norm of zeros makes zero, as weights of zeros do, attend to all tokens alike. */
+static void test_timm_norm_of_queries(void **state) {
+    static const char *const leaves[] = {"q_norm.weight", "q_norm.bias", "k_norm.weight", "k_norm.bias"};
+    float expected[K], logits[K];
+    struct tiny zeroed, normed;
+    tiny_init_form(&zeroed, &plain_forms[1]);
+    tiny_init_form(&normed, &plain_forms[1]);
+    for (unsigned i = 0; i < 2; i++) {
+        char name[48];
+        snprintf(name, sizeof name, "blocks.%u.attn.qkv.weight", i);
+        memset(tiny_find(&zeroed, name)->data, 0, (size_t)C * C * sizeof(float));
+        snprintf(name, sizeof name, "blocks.%u.attn.qkv.bias", i);
+        memset(tiny_find(&zeroed, name)->data, 0, C * sizeof(float));
+        for (size_t j = 0; j < sizeof leaves / sizeof *leaves; j++) {
+            snprintf(name, sizeof name, "blocks.%u.attn.%s", i, leaves[j]);
+            tiny_add(&normed, name, 1, C / 2, 0, 0);
+        }
+    }
+    answer(&zeroed, "timm-vit", expected);
+    answer(&normed, "timm-vit", logits);
+    assert_memory_equal(logits, expected, sizeof logits);
+}
+
+static void test_timm_parts_that_miss_others(void **state) {
+    struct tiny tiny;
+    init_timm(&tiny, "{" TIMM_SIZES "}");
+    tiny_remove(&tiny, "cls_token");
+    expect_refused(&tiny, "'cls_token'", "is missing");
+    init_timm(&tiny, "{" TIMM_SIZES "}");
+    tiny_remove(&tiny, "patch_embed.proj.bias");
+    expect_refused(&tiny, "'patch_embed.proj.bias'", "is missing");
+    init_timm(&tiny, "{" TIMM_SIZES "}");
+    tiny_add(&tiny, "norm_pre.weight", 1, C, 0, 0);
+    expect_refused(&tiny, "'norm_pre.bias'", "is missing");
+    init_timm(&tiny, "{" TIMM_SIZES "}");
+    tiny_add(&tiny, "blocks.0.attn.q_norm.weight", 1, C / 2, 0, 0);
+    tiny_add(&tiny, "blocks.0.attn.q_norm.bias", 1, C / 2, 0, 0);
+    expect_refused(&tiny, "'blocks.0.attn.k_norm.weight'", "is missing");
+    init_timm(&tiny, "{" TIMM_SIZES "}");
+    tiny_add(&tiny, "blocks.1.attn.q_norm.weight", 1, C / 2, 0, 0);
+    expect_refused(&tiny, "'blocks.1.attn.q_norm.weight'", "is not part of");
+}
+
+/* A mean with the special tokens, and heads of a class token where there is none. */
+static void test_timm_means_that_are_not_run(void **state) {
+    struct tiny tiny;
+    init_timm(&tiny, "{\"global_pool\":\"avg\",\"model_args\":{\"img_size\":[8,12],\"num_heads\":2,"
+                     "\"pool_include_prefix\":true}}");
+    expect_refused(&tiny, "'model_args.pool_include_prefix'", "false");
+    init_timm(&tiny, "{\"global_pool\":\"max\"," TIMM_SIZES "}");
+    expect_refused(&tiny, "'global_pool'", "avg");
+    init_timm(
+        &tiny,
+        "{\"global_pool\":\"avg\",\"early_exits\":{\"exits\":[{\"after_block\":1,\"head\":\"mlp_ee\"}]}," TIMM_SIZES
+        "}");
+    tiny_remove(&tiny, "cls_token");
+    expect_refused(&tiny, "mlp_ee", "heads among conv1_1, conv2_1");
+}
+
+/* The official head of 4 layers reads five vectors. */
+static void test_dinov2_head_of_four_layers(void **state) {
+    struct tiny tiny;
     init_published(&tiny, FORM_REGISTERS | FORM_SCALE, false);
     tiny_remove(&tiny, "head.weight");
     tiny_add(&tiny, "head.weight", 2, K, 5 * C, 0);
-    tiny_write(&tiny, dir);
-    assert_int_equal(ees_model_open(dir, NULL, &model, &err), EES_EMODEL);
-    assert_true(strstr(err.message, "'head.weight' is (3,80)") && strstr(err.message, "4 layers"));
-    tiny_fini(&tiny);
-    remove_folder(dir);
+    expect_refused(&tiny, "'head.weight' is (3,80)", "4 layers");
 }
 
 int main(void) {
@@ -722,6 +805,10 @@ int main(void) {
         cmocka_unit_test(test_deit_namings_agree),
         cmocka_unit_test(test_dinov2_namings_agree),
         cmocka_unit_test(test_timm_dinov2),
+        cmocka_unit_test(test_timm_norm_behind_the_pool),
+        cmocka_unit_test(test_timm_norm_of_queries),
+        cmocka_unit_test(test_timm_parts_that_miss_others),
+        cmocka_unit_test(test_timm_means_that_are_not_run),
         cmocka_unit_test(test_timm_table_with_registers),
         cmocka_unit_test(test_timm_table_like_a_square_and_one),
         cmocka_unit_test(test_rim),

@@ -91,7 +91,7 @@ static size_t rep_length(const struct bench *b, const struct bench_model *m, int
         n_frames /= b->n_workers;
     if (!b->o->n_frames && n_frames < MIN_FRAMES)
         n_frames = MIN_FRAMES;
-    return m->mix.exits ? whole_windows(n_frames + REPLAY_WINDOW - 1) : n_frames;
+    return mix_forced(&m->mix) ? whole_windows(n_frames + REPLAY_WINDOW - 1) : n_frames;
 }
 
 static int engine_policy(const struct bench *b, const struct bench_model *m, bool exits, size_t n_frames,
@@ -103,7 +103,7 @@ static int engine_policy(const struct bench *b, const struct bench_model *m, boo
     size_t n = whole_windows(m->mix.n);
     CLI_TRY(options_policy(b->o, out, err));
     out->skip_below = -1.0f; /* the same few frames again and again */
-    out->replay = m->mix.exits;
+    out->replay = mix_forced(&m->mix);
     out->n_replay = n_frames < n ? n_frames : n;
     return 0;
 }
@@ -137,7 +137,7 @@ static int warm_up(const struct bench *b, struct bench_config *c, size_t n, doub
 }
 
 /* Replicas with exits, in an engine of their own: their speed sets the length of a repetition, and the exits a model
- * with its own policy takes set the mix that its plan is made for. */
+ * with its own policy takes set the mix that its plan is made for, where none is known. */
 static int probe(const struct bench *b, struct bench_model *m, size_t *n_frames, ees_error *err) {
     static ees_stats stats;
     struct bench_config c = {.kind = BENCH_REPLICAS, .exits = m->info->n_exits > 0, .n_frames = REPLAY_WINDOW};
@@ -216,7 +216,7 @@ static void note(const struct bench *b, const struct bench_model *m, size_t roun
 static int measure_model(const struct bench *b, struct bench_model *m, ees_error *err) {
     CLI_TRY(options_open_model(b->o, m->arch, &m->model, err));
     m->info = ees_model_get_info(m->model);
-    CLI_TRY(mix_open(&m->mix, b->o, m->info, m->arch != NULL, err));
+    CLI_TRY(mix_open(&m->mix, b->o, m->model, m->arch != NULL, err));
     CLI_TRY(open_configs(b, m, err));
     for (size_t round = 0; round < b->o->n_reps; round++) {
         note(b, m, round);

@@ -44,7 +44,7 @@ struct bench_model {
     ees_model *model;
     const ees_model_info *info;
     struct replay mix;
-    double exit_share[EES_MAX_EXITS + 1]; /* measured when the model decides by itself */
+    double exit_share[EES_MAX_EXITS + 1]; /* the mix, or measured */
     bool mix_known;                       /* exit_share is set */
     ees_profile profile;
     struct bench_config configs[2 * BENCH_N_KINDS];

@@ -227,11 +227,12 @@ static void print_markdown(FILE *f, const struct bench *b) {
     print_machine(f, b);
     for (size_t i = 0; i < b->n_models; i++) {
         const struct bench_model *m = &b->models[i];
-        fprintf(f, "\n## %s%s, kernels %s\nexits: %s\n\n", m->info->name, m->arch ? " (random weights)" : "",
+        fprintf(f, "\n## %s%s, kernels %s\nexits: %s%s%s\n\n", m->info->name, m->arch ? " (random weights)" : "",
                 m->info->kernels,
-                m->mix.exits           ? m->mix.description
+                mix_forced(&m->mix)    ? ""
                 : m->info->n_exits > 0 ? "decided by the model's policy"
-                                       : "the model has none");
+                                       : "the model has none",
+                m->mix.is_expected ? "; first plan for the mix of " : "", m->mix.exits ? m->mix.description : "");
         fprintf(
             f,
             "| configuration | fps median | min | max | sd | p50 ms | p90 | p99 | p99.9 | CPU s | x %s | x no exits |\n"

@@ -154,18 +154,23 @@ static int add_all_rows(struct comparison *c, ees_error *err) {
     }
 }
 
-static bool mix_given(const struct options *o) { return o->exit_share.n > 0 || o->replay_path; }
+/* Whose mix is known, NULL: nobody's. */
+static const char *name_mix(const struct planning *p) {
+    const struct options *o = p->o;
+    return o->exit_share.n > 0 || o->replay_path ? "given" : mix_certificate(o, p->model) ? "certificate" : NULL;
+}
 
-/* The mix that was given and none, or the published ones and none. */
+/* The mix that is known and none, or the published ones and none. */
 static int open_mixes(struct comparison *c, ees_error *err) {
     static const char *const names[N_PUBLISHED] = {"0.8", "0.9", "0.99"};
     const struct planning *p = c->p;
-    if (mix_given(p->o)) {
+    const char *known = name_mix(p);
+    if (known) {
         struct mix *m = &c->mixes[c->n_mixes++];
-        m->name = "given";
-        CLI_TRY(mix_open(&m->replay, p->o, p->info, false, err));
+        m->name = known;
+        CLI_TRY(mix_open(&m->replay, p->o, p->model, false, err));
     }
-    for (int i = 0; i < N_PUBLISHED && !mix_given(p->o) && p->info->n_exits > 0; i++) {
+    for (int i = 0; i < N_PUBLISHED && !known && p->info->n_exits > 0; i++) {
         struct mix *m = &c->mixes[c->n_mixes++];
         m->name = names[i];
         CLI_TRY(replay_published(&m->replay, (enum published_mix)i, p->info->n_exits, err));

@@ -83,22 +83,19 @@ static json_t *stages_json(const ees_model_info *m) {
 }
 
 static json_t *model_json(const ees_model *model, const ees_model_info *m, const ees_policy_options *policy) {
-    json_t *exits = json_array(), *thresholds = json_array();
+    json_t *exits = json_array();
     for (unsigned e = 0; e < m->n_exits; e++)
         json_array_append_new(
             exits, json_pack("{s:i, s:s}", "after_block", (int)m->exits[e].after_block, "head", m->exits[e].head));
-    for (unsigned i = 0; i < policy->n_thresholds; i++)
-        json_array_append_new(thresholds, json_real((double)policy->thresholds[i]));
     return json_pack("{s:s, s:s, s:s, s:s, s:[ii], s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:I, s:I, s:I, s:I, "
-                     "s:{s:s, s:o, s:i}, s:o, s:o, s:o}",
+                     "s:o, s:o, s:o, s:o}",
                      "name", m->name, "family", m->family, "kernels", m->kernels, "precision", m->precision, "input_px",
                      (int)m->image_width_px, (int)m->image_height_px, "patch_px", (int)m->patch_px, "tokens",
                      (int)m->n_tokens, "width", (int)m->n_channels, "heads", (int)m->n_heads, "mlp_width",
                      (int)m->mlp_width, "blocks", (int)m->n_blocks, "classes", (int)m->n_classes, "norm_eps",
                      m->norm_eps, "parameters", (json_int_t)m->n_params, "weights_bytes", (json_int_t)m->weights_bytes,
                      "state_bytes", (json_int_t)m->state_bytes, "scratch_bytes", (json_int_t)m->scratch_bytes, "policy",
-                     "name", policy->name ? policy->name : "none", "thresholds", thresholds, "patience",
-                     (int)policy->patience, "exits", exits, "stages", stages_json(m), "units", units_json(model, m));
+                     policy_json(policy), "exits", exits, "stages", stages_json(m), "units", units_json(model, m));
 }
 
 /* ---- Weights -------------------------------------------------------------------------------------------- */

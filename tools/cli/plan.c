@@ -71,7 +71,7 @@ static int prepare(struct planning *p, ees_error *err) {
     ees_cores_count(&p->cores, p->n_workers, p->n_of_type);
     CLI_TRY(options_open_model(o, o->arch, &p->model, err));
     p->info = ees_model_get_info(p->model);
-    CLI_TRY(mix_open(&p->mix, o, p->info, o->arch != NULL, err));
+    CLI_TRY(mix_open(&p->mix, o, p->model, o->arch != NULL, err));
     CLI_TRY(profile_get(o, p->model, NULL, &p->profile, err));
     if (o->compare) /* scales and plans for each of its machines */
         return 0;

@@ -10,6 +10,7 @@
 struct replay {
     uint8_t *exits; /* 0 .. n_exits; NULL: none */
     size_t n;
+    bool is_expected; /* frames decide, and are expected to leave so; false: they are forced to */
     double share[EES_MAX_EXITS + 1];
     char description[160];
 };

@@ -8,9 +8,9 @@
 
 #include "tools/cli/file.h"
 #include "tools/cli/metrics.h"
+#include "tools/cli/mix.h"
 #include "tools/cli/profile_store.h"
 #include "tools/cli/progress.h"
-#include "tools/cli/replay.h"
 #include "tools/cli/stream.h"
 #include "tools/cli/summary.h"
 #include "tools/cli/trace_file.h"
@@ -22,7 +22,7 @@ struct run {
     ees_model *model;
     ees_policy_options policy; /* resolved */
     struct truth truth;
-    struct replay replay;
+    struct replay mix;
     ees_engine *engine;
     ees_sink *sink;
     bool sink_failed; /* answers in flight are still counted */
@@ -138,9 +138,7 @@ static int open_model(struct run *r, ees_error *err) {
     warn_of_policy(r);
     if (o->truth_path)
         CLI_TRY(truth_open(&r->truth, o->truth_path, r->model, err));
-    if (o->replay_path)
-        CLI_TRY(replay_open(&r->replay, o->replay_path, o->replay_run, ees_model_get_info(r->model)->n_exits, err));
-    return 0;
+    return mix_open(&r->mix, o, r->model, false, err);
 }
 
 /* Costs that the caller names, or from the cache where the engine would measure them. @return *found NULL: not needed, or the
@@ -159,33 +157,21 @@ static int find_profile(const struct run *r, const char *plan, ees_profile *prof
     return o->profile_path ? rc : 0;
 }
 
-/* The model's certificate, where its thresholds are the ones in use. */
-static const ees_certificate *certificate_in_use(const struct run *r) {
-    const struct options *o = r->o;
-    bool own = !o->policy && !o->thresholds.n && !o->patience && !o->lag && !o->exit_weights.n && !o->full_depth &&
-               !r->replay.exits;
-    return own ? ees_model_get_certificate(r->model) : NULL;
-}
-
 static int open_engine(struct run *r, ees_error *err) {
     const struct options *o = r->o;
     static ees_profile profile;
-    const ees_certificate *certificate = certificate_in_use(r);
-    double exit_share[EES_MAX_EXITS + 1];
     ees_engine_options e;
     ees_engine_options_default(&e);
-    for (unsigned i = 0; certificate && i <= ees_model_get_info(r->model)->n_exits; i++)
-        exit_share[i] = (double)certificate->exit_frames[i];
     e.n_workers = o->n_workers;
     e.n_slots = o->n_slots;
     e.pin = !o->no_pin;
     /* interrupted while the first input was being opened: no frame will come that costs need measuring for */
     e.plan = stream_was_interrupted(&r->stream) ? "replicas" : o->plan;
     CLI_TRY(find_profile(r, e.plan, &profile, &e.profile, err));
-    e.exit_share = certificate ? exit_share : NULL;
+    e.exit_share = r->mix.exits ? r->mix.share : NULL;
     e.policy = r->policy;
-    e.policy.replay = r->replay.exits;
-    e.policy.n_replay = r->replay.n;
+    e.policy.replay = mix_forced(&r->mix);
+    e.policy.n_replay = r->mix.n;
     e.hint = (enum ees_hint)o->hint;
     e.max_batch = o->max_batch;
     e.replan = !o->no_replan;
@@ -247,10 +233,10 @@ static int tick(void *opaque, ees_error *err) {
 }
 
 static int open_summary(struct run *r, ees_error *err) {
-    summary_init(&r->summary, r->model, &r->policy, r->replay.exits ? r->replay.description : NULL);
+    summary_init(&r->summary, r->model, &r->policy, mix_forced(&r->mix) ? r->mix.description : NULL);
     r->summary.trace_path = r->o->trace_path;
     r->summary.unordered = r->o->unordered;
-    r->summary.certificate = certificate_in_use(r);
+    r->summary.certificate = mix_certificate(r->o, r->model);
     return r->stream.n_inputs > 1 ? summary_count_sources(&r->summary, &r->stream, err) : 0;
 }
 
@@ -332,7 +318,7 @@ static void close_all(struct run *r) {
     ees_engine_close(r->engine);
     summary_fini(&r->summary);
     truth_close(&r->truth);
-    replay_close(&r->replay);
+    replay_close(&r->mix);
     ees_model_close(r->model);
     stream_fini(&r->stream);
 }

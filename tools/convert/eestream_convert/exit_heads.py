@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from .parts import Norm, activation_of, attention_of, expect, norm_of, refuse, rows_of
+from .parts import Norm, activation_of, attention_of, expect, mlp_of, norm_of, refuse, rows_of
 from .symbolic import Node, Value
 from .vit import Model, ends_in_linear, pooled_rows, put_attention, put_mlp, put_stack, unwind
 
@@ -41,17 +41,9 @@ def stages_of(model: Model, sums: list) -> dict[int, Stage]:
     return {model.width: Stage(model, sums, grid, model.width, model.n_heads)}
 
 
-def place_head(stages: dict[int, Stage], heads: list[Node]) -> tuple[int, str, dict, list[Node]]:
-    """(block, head's name, its tensors but the classifiers', classifiers in order)"""
-    width = heads[0].w.shape[1]
-    if width not in stages:
-        refuse(heads[0], f"an exit whose classifier reads {width} channels, expected a block's {' or '.join(map(str, stages))}")
-    stage = stages[width]
-    placed = [place_pooled(stage, head) if stage.n_special else place_normed(stage, head) for head in heads]
-    block, name, tensors, _ = placed[0]
-    if any(entry[0] != block or entry[1] != name for entry in placed):
-        refuse(heads[1], "the two classifiers of an exit read two heads")
-    return block, name, tensors, [head for _, head in sorted(zip((entry[3] for entry in placed), heads), key=lambda p: p[0])]
+def linear_tensors(name: str, layer) -> dict:
+    """`layer`: anything with w and b."""
+    return {f"{name}.weight": layer.w, f"{name}.bias": np.zeros(len(layer.w), np.float32) if layer.b is None else layer.b}
 
 
 def place_pooled(stage: Stage, head: Node) -> tuple[int, str, dict, int]:
@@ -61,7 +53,7 @@ def place_pooled(stage: Stage, head: Node) -> tuple[int, str, dict, int]:
     if node is not None and node.kind == "unary" and node.name == "tanh":
         pool = expect(node.inputs[0], "linear", "the pooler of an exit")
         block, name, tensors, rows = read_state(stage, pool.inputs[0])
-        return block, name, tensors | {"pool.weight": pool.w, "pool.bias": pool.b}, int(rows[0])
+        return block, name, tensors | linear_tensors("pool", pool), int(rows[0])
     if len(x.sources) == 1 and x.node.kind == "layernorm":
         norm, x = norm_of(x, stage.width, "the norm of an exit")
         block, name, tensors, rows = read_state(stage, x)
@@ -135,13 +127,23 @@ def stacked(part: Model) -> dict:
 
 def read_module(stage: Stage, y: Value) -> tuple[str, dict, int]:
     if len(y.sources) == 1 and y.node.kind == "linear":
-        return read_attention(stage, y)
+        attends = y.node.inputs[0].sources[0].kind == "matmul"
+        return read_attention(stage, y) if attends else read_dummy_mlp(stage, y)
     node = y.whole()
     if node is not None and node.kind == "add":
         a, b = node.inputs
         branch, patches = (b, a) if a.sources[0].kind == "add" and len(a.sources) == 1 else (a, b)
         return read_perception(stage, branch, patches)
     return read_conv_normal(stage, y)
+
+
+def read_dummy_mlp(stage: Stage, y: Value) -> tuple[str, dict, int]:
+    what = "an MLP of each patch of an exit"
+    found = mlp_of(y, what)
+    if found.activation != "relu" or found.layer_scale is not None:
+        refuse(y, f"expected relu, found {found.activation} ({what})")
+    tensors = linear_tensors("fc1", found.fc1[0]) | linear_tensors("fc2", found.fc2)
+    return "dummy_mlp", tensors, all_patches(stage, stage.patch_rows(found.input, what), y)
 
 
 def kept_rows(grid: tuple[int, int], ratio: int) -> np.ndarray:

@@ -8,8 +8,8 @@ and every classifier that some If hands on is an exit.
 
 import numpy as np
 
-from .exit_heads import place_head, stages_of
-from .parts import Linear
+from .exit_heads import stages_of
+from .places import place_head
 from .symbolic import Node, Value
 from .vit import Model, split_heads
 
@@ -39,14 +39,12 @@ def find_exits(walk, final: list[Node], outputs: list) -> list[list[Node]]:
 def put_exits(walk, model: Model, sums: list, exits: list[list[Node]]) -> None:
     """Heads in order of their blocks, and the thresholds the graph compares with. `sums`: of all blocks"""
     stages = stages_of(model, sums)
-    placed = sorted((place_head(stages, heads) for heads in exits), key=lambda entry: entry[0])
+    placed = sorted(((*place_head(stages, heads), heads) for heads in exits), key=lambda entry: entry[0])
     limits = find_limits(walk)
-    for k, (block, name, tensors, heads) in enumerate(placed):
+    for k, (block, name, tensors, _) in enumerate(placed):
         model.exits.append({"after_block": block, "head": name})
         for leaf, value in tensors.items():
             model.tensors[f"exit.{k}.{leaf}"] = value
-        for leaf, head in zip(("head.cls", "head.dist"), heads):
-            model.put(f"exit.{k}.{leaf}", Linear(head.w, head.b))
     values = [limits.get(id(heads[0])) for *_, heads in placed]
     if values and None not in values:
         model.policy = {"name": "confidence", "thresholds": values}

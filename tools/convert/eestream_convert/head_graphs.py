@@ -99,8 +99,8 @@ def dummy_mlp(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> str
 
 @head("linear")
 def linear(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> str:
-    if c.network.n_special == 0:
-        return c.network.classify_exit(g, x, x, prefix)
+    if c.network.bare:
+        return c.network.classify_exit(g, c.patches(g, x), x, prefix)
     if c.layers.distilled:
         rows = [c.layers.norm(g, row, f"{prefix}.norm") for row in c.rows(g, x)]
     else:
@@ -110,8 +110,7 @@ def linear(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> str:
 
 def own_block(c: HeadContext, g: Graph, x: str, prefix: str) -> str:
     """The backbone's kind; on a Swin one of DeiT's defaults with 8 attention heads."""
-    swin = c.network.n_special == 0
-    n_heads, own = (SWIN_VIT_HEADS, SWIN_VIT) if swin else (c.layers.heads, {})
+    n_heads, own = (SWIN_VIT_HEADS, SWIN_VIT) if c.network.has_deit_block else (c.layers.heads, {})
     return c.layers.block(g, x, f"{prefix}.blk", lambda g, y, inner: c.layers.attention(g, y, inner, n_heads), **own)
 
 
@@ -156,7 +155,7 @@ def cnn_add_ee(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> st
 @head("cnn_project_ee")
 def cnn_project_ee(c: HeadContext, g: Graph, x: str, prefix: str, number: int) -> str:
     patches = c.patches(g, x)
-    token = g.plus(g.times(patches, g.number(0.0)), c.network.token(g, x, 0))
+    token = g.add("Expand", [c.network.token(g, x, 0), g.ints(*g.shape(patches))], g.shape(patches))
     both = g.concat([patches, token], 2)
     return convolve(c, g, g.activate(c.layers.linear(g, both, f"{prefix}.readout"), "gelu"), x, prefix)
 

@@ -21,6 +21,7 @@ class Layers:
         self.grid = (height // self.info["patch_px"], width // self.info["patch_px"])
         self.heads = self.info["heads"]
         self.distilled = self.info["pool"] == "class_dist"
+        self.pooled = None  # what the classifier of the head at hand reads, (B, P)
 
     def weight(self, g: Graph, name: str, change=lambda array: array) -> str:
         return name if name in g.root.shapes else g.weight(name, change(self.source.read(name)))
@@ -44,7 +45,8 @@ class Layers:
         kernel = self.source.shapes[f"{prefix}.weight"][2]
         batch, _, h, wide = g.shape(x)
         shape = (batch, g.shape(w)[0], (h + 2 * pad - kernel) // stride + 1, (wide + 2 * pad - kernel) // stride + 1)
-        return g.add("Conv", [x, w, self.weight(g, f"{prefix}.bias")], shape, kernel_shape=[kernel, kernel],
+        bias = [self.weight(g, f"{prefix}.bias")] if f"{prefix}.bias" in self.source else []
+        return g.add("Conv", [x, w, *bias], shape, kernel_shape=[kernel, kernel],
                      pads=[pad] * 4, group=group, strides=[stride, stride])
 
     def split_heads(self, g: Graph, qkv: str, n_heads: int) -> list[str]:
@@ -57,8 +59,15 @@ class Layers:
         """The projections under `prefix`.qkv and .proj around attention over all rows of x."""
         b, t, _ = g.shape(x)
         q, k, v = self.split_heads(g, self.linear(g, x, f"{prefix}.qkv"), n_heads)
+        if f"{prefix}.q_norm.weight" in self.source:
+            q, k = self.norm(g, q, f"{prefix}.q_norm"), self.norm(g, k, f"{prefix}.k_norm")
         merged = g.transpose(g.attention(q, k, v, added), 0, 2, 1, 3)
         return self.linear(g, g.reshape(merged, b, t, g.shape(q)[1] * g.shape(q)[3]), f"{prefix}.proj")
+
+    def classify_mean(self, g: Graph, y: str, prefix: str) -> str:
+        """The pooling of heads without a class token."""
+        self.pooled = g.mean(self.norm(g, y, f"{prefix}.norm"), 1)
+        return self.linear(g, self.pooled, f"{prefix}.head.cls")
 
     def scaled(self, g: Graph, x: str, name: str) -> str:
         return g.times(x, self.weight(g, name)) if name in self.source else x

@@ -3,8 +3,8 @@
 
 `nested`: after each exit an If whose one arm answers and whose other arm is the rest of the network, so a frame that
 leaves runs nothing more. Input `image` (1, 3, H, W) float32, normalised; `threshold` (E,), which has the model's own as
-default; outputs `logits` (1, K) and `exit` (1,) int64, E for the final classifier. `all-exits`: every head runs; outputs
-`exit.0` .. and `logits`, for any batch fixed beforehand.
+default; outputs `logits` (1, K) and `exit` (1,) int64, E for the final classifier, and of policies that combine exits
+`class` (1,) int64. `all-exits`: every head runs; outputs `exit.0` .. and `logits`, for any batch fixed beforehand.
 """
 
 import sys
@@ -18,7 +18,7 @@ from .errors import ConvertError
 from .graph import Graph, finish
 from .head_graphs import HeadContext, head_of
 from .layers import Layers
-from .policies import Policy
+from .policies import Answer, Policy
 from .source import Source
 from .swin_graph import Swin
 from .vit_graph import Vit
@@ -30,7 +30,8 @@ MAX_INLINE = 1_800_000_000   # bytes of weights in one protobuf, which ends at 2
 
 
 OPTIONS = [("image-size", "WxH", "input of the network"), ("policy", "NAME", "of the nested form"),
-           ("threshold", "X[,X...]", "one for all exits, or one an exit"), ("patience", "N", "exits in a row")]
+           ("threshold", "X[,X...]", "one for all exits, or one an exit"), ("patience", "N", "exits in a row"),
+           ("exit-weights", "W[,W...]", "of ensemble_mean")]
 
 
 def add_arguments(parser) -> None:
@@ -56,12 +57,14 @@ class Export:
     def logits_shape(self) -> list[int]:
         return [self.layers.batch, self.info["classes"]]
 
-    def answer(self, g: Graph, x: str, k: int) -> str:
-        """Logits of exit k, or of the final classifier."""
+    def answer(self, g: Graph, x: str, k: int) -> Answer:
+        """Of exit k, or of the final classifier."""
         if k == len(self.exits):
-            return self.network.final(g, x)
+            return Answer(k, self.network.final(g, x))
         function, number = head_of(self.exits[k]["head"])
-        return function(self.context, g, x, f"exit.{k}", number)
+        self.layers.pooled = None
+        logits = function(self.context, g, x, f"exit.{k}", number)
+        return Answer(k, logits, self.layers.pooled)
 
     def blocks_before(self, k: int) -> range:
         """Blocks that run between the answers k-1 and k."""
@@ -77,7 +80,7 @@ class Export:
             for i in self.blocks_before(k):
                 x = self.network.block(g, x, i)
             name = f"exit.{k}" if k < len(self.exits) else "logits"
-            g.add("Identity", [self.answer(g, x, k)], tuple(self.logits_shape()), output=name)
+            g.add("Identity", [self.answer(g, x, k).logits], tuple(self.logits_shape()), output=name)
             outputs.append((name, TensorProto.FLOAT, self.logits_shape()))
         return finish(g, [("image", TensorProto.FLOAT, list(g.shape("image")))], outputs, f"{self.info['name']}, all exits")
 
@@ -94,39 +97,44 @@ class Export:
         if n and values:
             threshold = self.graph.weight("threshold", np.resize(np.float32(values), n))
             inputs.append(("threshold", TensorProto.FLOAT, [n]))
-        policy = Policy(policy_info, threshold) if n else None
-        logits, exit_index = self.rest(self.graph, self.network.embed(self.graph, "image"), 0, policy, {})
-        outputs = [("logits", TensorProto.FLOAT, self.logits_shape()), ("exit", TensorProto.INT64, [1])]
-        for name, inner in zip(("logits", "exit"), (logits, exit_index)):
-            self.graph.add("Identity", [inner], (1,), output=name)
+        policy = Policy(policy_info, threshold, n, self.source) if n and policy_info["name"] != "none" else None
+        outputs = self.outputs(policy)
+        results = self.rest(self.graph, self.network.embed(self.graph, "image"), 0, policy, {})
+        for (name, _, shape), inner in zip(outputs, results):
+            self.graph.add("Identity", [inner], tuple(shape), output=name)
         return finish(self.graph, inputs, outputs, f"{self.info['name']}, policy {policy_info['name']}")
 
-    def rest(self, g: Graph, x: str, k: int, policy: Policy | None, state: dict) -> tuple[str, str]:
-        """Everything from the blocks in front of answer k on. @return names of logits and exit index"""
+    def outputs(self, policy: Policy | None) -> list:
+        """Name, type and shape of what the graph and each arm give."""
+        outputs = [("logits", TensorProto.FLOAT, self.logits_shape()), ("exit", TensorProto.INT64, [1])]
+        return outputs + ([("class", TensorProto.INT64, [1])] if policy and policy.combines else [])
+
+    def rest(self, g: Graph, x: str, k: int, policy: Policy | None, state: dict) -> list[str]:
+        """Everything from the blocks in front of answer k on. @return names of what outputs() lists"""
         for i in self.blocks_before(k):
             x = self.network.block(g, x, i)
-        logits = self.answer(g, x, k)
-        index = g.weight(f"exit.index.{k}", np.array([k], np.int64))
+        if k < len(self.exits) and not policy:
+            return self.rest(g, x, k + 1, policy, state)
+        answer = self.answer(g, x, k)
+        leave, state = policy.decide(g, answer, state) if policy else (None, state)
+        results = [answer.logits, g.weight(f"exit.index.{k}", np.array([k], np.int64))]
+        if policy and policy.combines:
+            results.append(state["class"])
         if k == len(self.exits):
-            return logits, index
-        leave, state = policy.leave(g, logits, k, state)
-        here, there = g.scope(), g.scope()
-        arms = (here, self.close_arm(here, logits, index)), (there, self.close_arm(there, *self.rest(there, x, k + 1, policy,
-                                                                                                 state)))
-        outputs = [g.name("logits"), g.name("exit")]
-        g.nodes.append(onnx.helper.make_node("If", [leave], outputs, name=f"If/exit.{k}",
-                                             then_branch=self.arm_proto(*arms[0], f"exit.{k}"),
-                                             else_branch=self.arm_proto(*arms[1], f"after.{k}")))
-        return outputs[0], outputs[1]
+            return results
+        here, there, outputs = g.scope(), g.scope(), self.outputs(policy)
+        later = self.rest(there, x, k + 1, policy, state)
+        names = [g.name(name) for name, _, _ in outputs]
+        g.nodes.append(onnx.helper.make_node("If", [leave], names, name=f"If/exit.{k}",
+                                             then_branch=self.arm_proto(here, results, outputs, f"exit.{k}"),
+                                             else_branch=self.arm_proto(there, later, outputs, f"after.{k}")))
+        return names
 
     @staticmethod
-    def close_arm(g: Graph, logits: str, index: str) -> tuple[str, str]:
+    def arm_proto(g: Graph, results: list[str], outputs: list, name: str) -> onnx.GraphProto:
         """What an arm gives must be made inside it."""
-        return g.add("Identity", [logits], (1,)), g.add("Identity", [index], (1,))
-
-    def arm_proto(self, g: Graph, outputs: tuple[str, str], name: str) -> onnx.GraphProto:
-        infos = [onnx.helper.make_tensor_value_info(outputs[0], TensorProto.FLOAT, self.logits_shape()),
-                 onnx.helper.make_tensor_value_info(outputs[1], TensorProto.INT64, [1])]
+        infos = [onnx.helper.make_tensor_value_info(g.add("Identity", [inner], tuple(shape)), kind, shape)
+                 for inner, (_, kind, shape) in zip(results, outputs)]
         return onnx.helper.make_graph(g.nodes, name, [], infos)
 
 
@@ -148,6 +156,6 @@ def save(model: onnx.ModelProto, out: Path) -> None:
 
 
 def run(args) -> None:
-    options = {key: getattr(args, key) for key in ("image_size", "policy", "threshold", "patience")}
+    options = {key: getattr(args, key) for key in ("image_size", "policy", "threshold", "patience", "exit_weights")}
     info = export_onnx(args.directory, args.out, args.form, args.batch, args.eestream, **options)
     print(f"{args.out}: {info['name']}, {len(info['exits'])} exits, {args.form}", file=sys.stderr)

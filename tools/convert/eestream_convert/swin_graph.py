@@ -11,7 +11,7 @@ EPS = 1e-5  # of the embedding and the merges, whatever the config says of the b
 
 
 class Swin:
-    n_special = 0
+    bare = has_deit_block = True
 
     def __init__(self, layers: Layers):
         """Sizes of stages are (width, height) in what `inspect` tells, (rows, columns) from here on."""
@@ -97,4 +97,4 @@ class Swin:
         return self.layers.linear(g, g.mean(self.layers.norm(g, x, "norm"), 1), "head.cls")
 
     def classify_exit(self, g: Graph, y: str, x: str, prefix: str) -> str:
-        return self.layers.linear(g, g.mean(self.layers.norm(g, y, f"{prefix}.norm"), 1), f"{prefix}.head.cls")
+        return self.layers.classify_mean(g, y, prefix)

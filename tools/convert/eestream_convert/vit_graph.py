@@ -10,19 +10,23 @@ from .resample import resample_table
 
 
 class Vit:
+    has_deit_block = False
+
     def __init__(self, layers: Layers):
         self.layers = layers
         self.n_blocks = layers.info["blocks"]
         source = layers.source
         self.special = [source.read(name)[0] for name in ("embed.cls", "embed.dist", "embed.reg") if name in source]
         self.n_special = sum(len(rows) for rows in self.special)
+        self.bare = "embed.cls" not in source
 
     def embed(self, g: Graph, image: str) -> str:
         """Special tokens, patches behind them, positions on all."""
         layers = self.layers
         patches = layers.from_grid(g, layers.conv(g, image, "embed.patch", stride=layers.info["patch_px"]))
-        special = g.weight("embed.special", layers.broadcast_rows(np.concatenate(self.special)))
-        return g.plus(g.concat([special, patches], 1), g.weight("embed.pos", self.positions()))
+        special = [g.weight("embed.special", layers.broadcast_rows(np.concatenate(self.special)))] if self.special else []
+        x = g.plus(g.concat([*special, patches], 1), g.weight("embed.pos", self.positions()))
+        return layers.norm(g, x, "embed.norm") if "embed.norm.weight" in layers.source else x
 
     def positions(self) -> np.ndarray:
         """(T, C): zeros for tokens without a position, the patches' for the grid at hand."""
@@ -57,6 +61,8 @@ class Vit:
 
     def classify_exit(self, g: Graph, y: str, x: str, prefix: str) -> str:
         """The pooling of LGViT's heads: classifiers of mean(Y) + token."""
+        if self.bare:
+            return self.layers.classify_mean(g, y, prefix)
         mean = g.mean(y, 1)
         rows = [g.plus(mean, g.pick(x, 1, i)) for i in range(2 if self.layers.distilled else 1)]
         return self.classify_tokens(g, rows, f"{prefix}.head")
@@ -70,6 +76,8 @@ class Vit:
             return self.classify(g, g.reshape(layers.norm(g, mean, "fc_norm"), *flat), "head.cls")
         if pool in ("class", "class_dist"):
             rows = [g.reshape(layers.norm(g, self.token(g, x, i), "norm"), *flat) for i in range(2 if pool != "class" else 1)]
+            if "pool.weight" in layers.source:
+                rows = [g.activate(self.classify(g, rows[0], "pool"), "tanh")]
             return self.classify_tokens(g, rows, "head")
         normed = layers.norm(g, x, "norm")
         mean = g.mean(self.patches(g, normed), 1)
@@ -82,6 +90,7 @@ class Vit:
 
     def classify_tokens(self, g: Graph, rows: list[str], prefix: str) -> str:
         """One classifier of the class token, or the mean of two."""
+        self.layers.pooled = rows[0] if len(rows) == 1 else g.concat(rows, 1)
         logits = self.classify(g, rows[0], f"{prefix}.cls")
         if len(rows) == 1:
             return logits

@@ -185,6 +185,57 @@ def put_vit(t: Tensors, kind: str, n_blocks: int, at: Place, patch: int, mlp_wid
         t.linear("classifier", at.k, 2 * c if dino else c)
 
 
+def write_timm(directory: Path, heads: list[str], n_registers: int, n_blocks: int, size=(20, 28), c: int = 24,
+               n_heads: int = 3, k: int = 4, patch: int = 4) -> Path:
+    """A ViT of timm without a class token, with a norm in front and norms of queries and keys; it answers by a mean."""
+    t, grid = Tensors(), (size[0] // patch, size[1] // patch)
+    t.put("pos_embed", 1, grid[0] * grid[1], c, scale=0.5)
+    if n_registers:
+        t.put("reg_token", 1, n_registers, c, scale=0.5)
+    t.linear("patch_embed.proj", c, 3, patch, patch, bias=False)
+    for name in ("norm_pre", "fc_norm"):
+        t.norm(name, c)
+    for i in range(n_blocks):
+        block = f"blocks.{i}"
+        for name in ("norm1", "norm2"):
+            t.norm(f"{block}.{name}", c)
+        for name in ("q_norm", "k_norm"):
+            t.norm(f"{block}.attn.{name}", c // n_heads)
+        t.linear(f"{block}.attn.qkv", 3 * c, c)
+        t.linear(f"{block}.attn.proj", c, c)
+        t.linear(f"{block}.mlp.fc1", 3 * c, c)
+        t.linear(f"{block}.mlp.fc2", c, 3 * c)
+    t.linear("head", k, c)
+    for i, head in enumerate(heads):
+        put_head(t, f"exit.{i}", head, Place(c, k, grid, 0))
+    return write(directory, {
+        "architecture": "vit_x", "num_classes": k, "global_pool": "avg",
+        "model_args": {"img_size": list(size), "num_heads": n_heads, "class_token": False, "no_embed_class": True},
+        "early_exits": early_exits(heads, list(range(1, len(heads) + 1)))}, t)
+
+
+def write_torchvision(directory: Path, side: int = 20, c: int = 24, n_heads: int = 3, k: int = 4, patch: int = 4,
+                      pooled: int = 17) -> Path:
+    """A ViT of torchvision with a representation_size."""
+    t = Tensors()
+    t.put("class_token", 1, 1, c, scale=0.5)
+    t.put("encoder.pos_embedding", 1, 1 + (side // patch) ** 2, c, scale=0.5)
+    t.linear("conv_proj", c, 3, patch, patch)
+    for i in range(2):
+        layer = f"encoder.layers.encoder_layer_{i}"
+        for name in ("ln_1", "ln_2"):
+            t.norm(f"{layer}.{name}", c)
+        t.put(f"{layer}.self_attention.in_proj_weight", 3 * c, c, scale=c ** -0.5)
+        t.put(f"{layer}.self_attention.in_proj_bias", 3 * c, scale=0.2)
+        t.linear(f"{layer}.self_attention.out_proj", c, c)
+        t.linear(f"{layer}.mlp.0", 2 * c, c)
+        t.linear(f"{layer}.mlp.3", c, 2 * c)
+    t.norm("encoder.ln", c)
+    t.linear("heads.pre_logits", pooled, c)
+    t.linear("heads.head", k, pooled)
+    return write(directory, {"args": {"image_size": side, "num_heads": n_heads}}, t)
+
+
 # ---- Swin ---------------------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)

@@ -44,6 +44,17 @@ def test_every_head(kind, tmp_path):
     check(directory, tmp_path, (20, 28))
 
 
+@pytest.mark.parametrize("n_registers", [0, 2])
+def test_every_head_without_a_class_token(n_registers, tmp_path):
+    """And norms in front, of queries and of keys."""
+    directory = random_folders.write_timm(tmp_path / "model", SWIN_HEADS, n_registers, len(SWIN_HEADS) + 1)
+    check(directory, tmp_path, (20, 28))
+
+
+def test_a_pooler_in_front_of_the_classifier(tmp_path):
+    check(random_folders.write_torchvision(tmp_path / "model"), tmp_path, (20, 20))
+
+
 def test_every_head_of_a_swin(tmp_path):
     """Windows of 3 on grids of 9 x 7 and 5 x 4: padded, shifted, and odd in front of the merge."""
     directory = random_folders.write_swin(tmp_path / "model", HF_SWIN, SWIN_HEADS + SWIN_HEADS[::-1], [9, 8], (18, 14))

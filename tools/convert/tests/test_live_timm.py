@@ -48,6 +48,17 @@ CASES = {
     "mean of the patches": dict(global_pool="avg"),
     "mean after the norm": dict(global_pool="avg", fc_norm=False),
     "mean, registers": dict(global_pool="avg", reg_tokens=2),
+    "class token behind fc_norm": dict(fc_norm=True),
+    "no class token": dict(class_token=False, global_pool="avg"),
+    "no class token, mean after the norm": dict(class_token=False, global_pool="avg", fc_norm=False),
+    "no class token, registers": dict(class_token=False, global_pool="avg", reg_tokens=1, no_embed_class=True,
+                                      img_size=(24, 40)),
+    "no class token, registers with positions": dict(class_token=False, global_pool="avg", reg_tokens=4),
+    "norm of queries and keys": dict(qk_norm=True),
+    "norm of queries and keys, all else": dict(qk_norm=True, qkv_bias=False, init_values=0.1, embed_dim=60, num_heads=5,
+                                               global_pool="avg", class_token=False),
+    "norm in front": dict(pre_norm=True),
+    "norm in front, all else": dict(pre_norm=True, qk_norm=True, global_pool="avg", reg_tokens=2, img_size=(16, 40)),
 }
 
 
@@ -110,9 +121,15 @@ def test_swin(case, tmp_path):
 
 
 @pytest.mark.parametrize("name,settings,named", [
-    ("vit_tiny_patch16_224", dict(pre_norm=True), "patch_embed.proj.bias"),
-    ("vit_tiny_patch16_224", dict(qk_norm=True), "k_norm"),
-    ("vit_tiny_patch16_224", dict(class_token=False, global_pool="avg"), "cls_token"),
+    ("vit_tiny_patch16_224", dict(global_pool="map"), "global_pool"),
+    ("vit_tiny_patch16_224", dict(global_pool="max"), "global_pool"),
+    ("vit_tiny_patch16_224", dict(global_pool="avg", pool_include_prefix=True), "pool_include_prefix"),
+    ("vit_tiny_patch16_224", dict(class_token=False, global_pool="map"), "global_pool"),
+    ("vit_tiny_patch16_224", dict(norm_layer="rmsnorm"), "norm1.bias"),
+    ("vit_tiny_patch16_224", dict(scale_attn_norm=True), "attn.norm"),
+    ("vit_tiny_patch16_224", dict(attn_layer="diff"), "attn."),
+    ("vit_base_patch32_clip_quickgelu_224", dict(), "quick gelu"),
+    ("vit_base_patch16_rpn_224", dict(class_token=False, global_pool="avg"), "norms in front of"),
 ])
 def test_what_is_not_supported_is_named(name, settings, named, tmp_path):
     save(tmp_path, name, TINY | settings)

@@ -36,7 +36,8 @@ def check_converted(folder, model, args, size):
 
 @pytest.mark.parametrize("settings", [
     {}, dict(image_size=35, patch_size=5, hidden_dim=60, num_heads=5, mlp_dim=37), dict(num_layers=1, num_classes=1003),
-    dict(hidden_dim=160, num_heads=2), dict(image_size=8)], ids=str)
+    dict(hidden_dim=160, num_heads=2), dict(image_size=8), dict(representation_size=33),
+    dict(representation_size=200, num_classes=1)], ids=str)
 def test_vit(settings, tmp_path):
     args = VIT | settings
     check_converted(tmp_path, randomize(VisionTransformer(**args), 4), args, [args["image_size"]] * 2)
