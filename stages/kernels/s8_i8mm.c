@@ -65,4 +65,6 @@ INLINE void sum_tile(const int rows, const struct panel_step *step, const struct
     }
 }
 
+DEFINE_PEAK(peak, int32x4_t, int8x16_t, int8x16_t, vmmlaq_s32, GROUP)
+
 NARROW_PRODUCT(ees__s8_i8mm);

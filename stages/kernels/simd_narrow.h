@@ -6,7 +6,7 @@
  *     GROUP                   elements of k that stand together in packed weights
  *     STEP                    elements of k to which rows and panels are padded
  *     PLACE(j, e)             where element e of a group of column j stands among VL groups, j < VL
- *     sum_tile()              see below; of simd_dot.h where the CPU sums groups lane by lane
+ *     sum_tile(), peak()      see below and kernels.h; of simd_dot.h where the CPU sums groups lane by lane
  *
  * and the header of its precision the rest: accumulators, narrowing of rows, what becomes of a sum.
  *
@@ -16,6 +16,8 @@
  * the private cache faster than they are used up. */
 #ifndef EES_STAGES_KERNELS_SIMD_NARROW_H
 #define EES_STAGES_KERNELS_SIMD_NARROW_H
+
+#include "stages/kernels/simd_peak.h"
 
 _Static_assert(EES__NARROW_MULTIPLE % STEP == 0, "rows are padded to whole steps");
 
@@ -170,6 +172,7 @@ static void run(const struct ees__linear *l, const float *x, size_t ldx, size_t 
     }
 }
 
-#define NARROW_PRODUCT(name) const struct ees__product name = {.packed_bytes = packed_bytes, .pack = pack, .run = run}
+#define NARROW_PRODUCT(name)                                                                                           \
+    const struct ees__product name = {.packed_bytes = packed_bytes, .pack = pack, .run = run, .peak = peak}
 
 #endif

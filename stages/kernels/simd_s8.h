@@ -6,8 +6,8 @@
  *     vector_round(v)    floats to the nearest int32, ties to even
  *     vector_largest(v), vector_total(v)    of the lanes
  *
- * includes simd_dot.h or has a sum_tile() of its own, and ends in NARROW_PRODUCT(name). Nothing here may round in
- * another way than narrow.h and the scalar twin do. */
+ * includes simd_dot.h or has a sum_tile() and a peak() of its own, and ends in NARROW_PRODUCT(name). Nothing here may
+ * round in another way than narrow.h and the scalar twin do. */
 #ifndef EES_STAGES_KERNELS_SIMD_S8_H
 #define EES_STAGES_KERNELS_SIMD_S8_H
 
