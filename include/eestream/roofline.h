@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /** Rooflines: how near the units of a model run to what a core can do, and what holds them back.
  *
- *  A core multiplies and adds at most at some rate, and reads at most at some rate. A unit that does F operations on B
- * bytes takes at least the larger of F / (the one rate) and B / (the other); its limit is that time's share of the time
- * it takes. Both rates are measured, with the instructions of the model's kernel level, in the same moments as the
- * units. */
+ *  A core multiplies and adds at some rate at most, and reads at some rate at most. A unit of F operations on B bytes takes at
+ *  least as long as the longer of F at the one rate and B at the other. That time's share of the measured one tells how
+ *  much there is to gain. Rates are measured too, with the instructions of the model's kernel level, before and after the
+ *  units. */
 #ifndef EESTREAM_ROOFLINE_H
 #define EESTREAM_ROOFLINE_H
 
@@ -39,14 +39,15 @@ typedef struct ees_read_rate {
 } ees_read_rate;
 
 typedef struct ees_unit_roofline {
-    double ns;    /**< a frame, in turn with all other units: what a worker that runs the whole chain pays */
-    double share; /**< of the time of all units */
-    double flops; /**< ees_unit_info.flops */
-    size_t bytes; /**< packed weights, state or picture in and state or logits out, once each. Working memory inside a
-                   * unit is left out, as is what is read twice: no limit is put too high */
-    double compute_ns;             /**< flops at the peak of the unit's precision; 0: no products */
-    double memory_ns;              /**< bytes at ees_roofline.read_model */
-    double limit_ns;               /**< the larger of the two; 0 for a unit without products, which has no limit */
+    double ns;            /**< CPU time a frame, in turn with all other units, as a worker pays that runs the whole chain */
+    double share;         /**< of the time of all units */
+    double flops;         /**< ees_unit_info.flops */
+    size_t weights_bytes; /**< packed, each read once */
+    size_t state_bytes;   /**< picture or state in, state or logits out, once each. Working memory inside the unit is left
+                           *   out, as is whatever is read twice: no limit is put too high */
+    double compute_ns;    /**< flops at the peak of the unit's precision; 0: no products */
+    double memory_ns; /**< weights at read_model, and state, which the unit before has just left, at read_private */
+    double limit_ns;  /**< the longer of the two; 0 for a unit without products, which has no limit */
     double counts[EES_N_COUNTERS]; /**< a frame's; NaN: not counted */
 } ees_unit_roofline;
 

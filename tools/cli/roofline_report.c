@@ -13,9 +13,9 @@
 struct row {
     char name[64];
     unsigned n;
-    const ees_unit_info *first; /* NULL: all units */
-    double ns, flops, bytes, limit_ns;
-    bool is_computing; /* what limits the first */
+    const ees_unit_info *first;                       /* NULL: all units */
+    double ns, flops, weights_bytes, bytes, limit_ns; /* bytes: weights and state */
+    bool is_computing;                                /* what limits the first */
     double counts[EES_N_COUNTERS];
 };
 
@@ -24,7 +24,8 @@ static void add_unit(struct row *row, const ees_unit_roofline *unit) {
         row->is_computing = unit->compute_ns >= unit->memory_ns;
     row->ns += unit->ns;
     row->flops += unit->flops;
-    row->bytes += (double)unit->bytes;
+    row->weights_bytes += (double)unit->weights_bytes;
+    row->bytes += (double)(unit->weights_bytes + unit->state_bytes);
     row->limit_ns += unit->limit_ns;
     for (unsigned i = 0; i < EES_N_COUNTERS; i++)
         row->counts[i] += unit->counts[i];
@@ -105,8 +106,10 @@ static void print_read(FILE *f, const char *before, const ees_read_rate *rate, c
 }
 
 static void print_core(FILE *f, const ees_roofline *r) {
-    fprintf(f, "core: ");
-    fprintf(f, r->cpu < 0 ? "%s, not pinned" : "%s, CPU %d", r->core, r->cpu);
+    if (r->cpu < 0)
+        fprintf(f, "a core of type \"%s\", not pinned to it", r->core);
+    else
+        fprintf(f, "CPU %d, of type \"%s\"", r->cpu, r->core);
     fprintf(f, ", %.2f GHz by a chain of additions\ncomputes at most:", r->cycles_per_s * 1e-9);
     for (unsigned i = 0; i < r->n_peaks; i++)
         fprintf(f, "%s %s %.1f GFLOP/s, %.1f FLOP a cycle", i ? ";" : "", r->peaks[i].precision,
@@ -168,19 +171,19 @@ static void print_markdown(FILE *f, const struct bench *b) {
             print_table(f, m, &m->rooflines[t]);
         }
     }
-    fprintf(f, "\nms: least of several frames. MB: packed weights, state or picture in, state or logits out, once "
-               "each. limit: the\n"
-               "longer of FLOP at the peak of the products' precision and MB at the speed of a model of this size; of "
-               "the limit:\n"
-               "that time against the measured one (docs/performance.md)\n");
+    fprintf(f, "\nms: CPU time, least of several frames. MB: packed weights, state or picture in, state or logits out, "
+               "once each.\n"
+               "limit: the longer of FLOP at the peak of the products' precision, and weights at the speed of a model "
+               "of this\n"
+               "size with state at the private cache's. of the limit: that time against the measured one\n");
 }
 
 /* ---- CSV ----------------------------------------------------------------------------------------------- */
 
 static void print_csv_row(FILE *f, const struct bench_model *m, const ees_roofline *r, const struct row *row) {
-    fprintf(f, "%s,%s,%s,%s,%s,%.0f,%.6f,%.0f,%.0f,%s,", m->info->name, m->info->kernels, r->core, row->name,
-            row->first ? row->first->precision : m->info->precision, row->ns, row->ns / r->ns, row->flops, row->bytes,
-            limit_name(row));
+    fprintf(f, "%s,%s,%s,%s,%s,%.0f,%.6f,%.0f,%.0f,%.0f,%s,", m->info->name, m->info->kernels, r->core, row->name,
+            row->first ? row->first->precision : m->info->precision, row->ns, row->ns / r->ns, row->flops,
+            row->weights_bytes, row->bytes, limit_name(row));
     if (row->flops > 0)
         fprintf(f, "%.4f", row->limit_ns / row->ns);
     for (unsigned i = 0; i < EES_N_COUNTERS; i++)
@@ -189,7 +192,7 @@ static void print_csv_row(FILE *f, const struct bench_model *m, const ees_roofli
 }
 
 static void print_csv(FILE *f, const struct bench *b) {
-    fprintf(f, "model,kernels,core,unit,precision,ns,share,flops,bytes,limit,share_of_limit");
+    fprintf(f, "model,kernels,core,unit,precision,ns,share,flops,weights_bytes,bytes,limit,share_of_limit");
     for (unsigned i = 0; i < EES_N_COUNTERS; i++)
         fprintf(f, ",%s", ees_counter_name((enum ees_counter)i));
     fputc('\n', f);
@@ -209,8 +212,9 @@ static void print_csv(FILE *f, const struct bench *b) {
 /* ---- JSON ---------------------------------------------------------------------------------------------- */
 
 static json_t *row_json(const ees_roofline *r, const struct row *row) {
-    json_t *json = json_pack("{s:s, s:f, s:f, s:f, s:f}", "name", row->name, "ms", row->ns * 1e-6, "share",
-                             row->ns / r->ns, "flops", row->flops, "bytes", row->bytes);
+    json_t *json =
+        json_pack("{s:s, s:f, s:f, s:f, s:f, s:f}", "name", row->name, "ms", row->ns * 1e-6, "share", row->ns / r->ns,
+                  "flops", row->flops, "weights_bytes", row->weights_bytes, "bytes", row->bytes);
     if (row->first)
         json_object_set_new(json, "precision", json_string(row->first->precision));
     if (row->flops > 0) {
