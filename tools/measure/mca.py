@@ -80,19 +80,22 @@ def inner_loop(rows, names):
     loops = [loop for loop in loops if any(is_one_of(i, names) for i in loop)]
     if not loops:
         fail(f"no loop with {names[0]} in {TILE}")
-    shortest = [loop for loop in loops if not any(len(other) < len(loop) and "\n".join(other) in "\n".join(loop) for other in loops)]
+    shortest = [loop for loop in loops
+                if not any(len(other) < len(loop) and "\n".join(other) in "\n".join(loop) for other in loops)]
     return max(shortest, key=lambda loop: sum(is_one_of(i, names) for i in loop))
 
 
 def cycles(mca, cpu, instructions):
     """Cycles an iteration, in the long run."""
     code = "again:\n" + "\n".join(instructions) + "\n"
+
     def total(n):
-        done = subprocess.run([mca, "-mtriple=aarch64", f"-mcpu={cpu}", "-mattr=+dotprod,+i8mm", f"-iterations={n}", "-json"],
-                              input=code, capture_output=True, text=True)
+        done = subprocess.run([mca, "-mtriple=aarch64", f"-mcpu={cpu}", "-mattr=+dotprod,+i8mm", f"-iterations={n}",
+                               "-json"], input=code, capture_output=True, text=True)
         if done.returncode != 0:
             fail(f"llvm-mca: {done.stderr.strip()}")
         return json.loads(done.stdout)["CodeRegions"][0]["SummaryView"]["TotalCycles"]
+
     return (total(2 * ITERATIONS) - total(ITERATIONS)) / ITERATIONS
 
 
@@ -104,14 +107,15 @@ def alone(instructions, names):
 
 def main(build):
     folder = build / "stages/kernels/CMakeFiles/ees_kernels.dir"
+    for file, _, _ in LOOPS:
+        if not (folder / file).exists():
+            fail(f"{folder / file} is missing: cmake --build --preset aarch64 --target ees_kernels")
     mca, version = find_mca()
     objdump = find_tool("aarch64-linux-gnu-objdump", "llvm-objdump-19", "llvm-objdump")
     print(f"llvm-mca {version}; cycles of a step of the 8 x 8 tile | of its multiply-adds alone | share of that limit\n")
     print("| product | instructions | " + " | ".join(CORES) + " |")
     print("|---|---:|" + "---|" * len(CORES))
     for file, product, names in LOOPS:
-        if not (folder / file).exists():
-            fail(f"{folder / file} is missing: cmake --build --preset aarch64 --target ees_kernels")
         loop = inner_loop(disassemble(objdump, folder / file), names)
         cells = []
         for core, cpu in CORES.items():
