@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/fail.h"
 #include "common/mem.h"
@@ -25,7 +26,7 @@ struct candidate {
     bool is_sibling; /* of a candidate before it */
     double capacity; /* in the kernel's unit, then relative to the fastest type */
     unsigned type;
-    size_t cache_bytes;
+    size_t cache_bytes, last_cache_bytes;
 };
 
 struct detection {
@@ -117,20 +118,21 @@ static size_t parse_size(const char *text) {
     return end == text || size > SIZE_MAX >> shift ? 0 : (size_t)size << shift;
 }
 
-/* L2 of a core, or its share of one that several physical cores have. 0: unknown */
-static size_t private_cache(const struct detection *d, int cpu) {
+/* L2 of a core, or its share of one that several physical cores have, and the largest of all its caches. 0: unknown */
+static void read_caches(const struct detection *d, struct candidate *c) {
     for (int index = 0; index < MAX_CACHE_INDEX; index++) {
         char name[48], line[256];
-        snprintf(name, sizeof name, "cache/index%d/level", index);
-        if (!CPU_LINE(d, cpu, line, name) || strcmp(line, "2") != 0)
-            continue;
         snprintf(name, sizeof name, "cache/index%d/size", index);
-        size_t size = CPU_LINE(d, cpu, line, name) ? parse_size(line) : 0;
+        size_t size = CPU_LINE(d, c->cpu, line, name) ? parse_size(line) : 0;
+        if (size > c->last_cache_bytes)
+            c->last_cache_bytes = size;
+        snprintf(name, sizeof name, "cache/index%d/level", index);
+        if (c->cache_bytes > 0 || !CPU_LINE(d, c->cpu, line, name) || strcmp(line, "2") != 0)
+            continue;
         snprintf(name, sizeof name, "cache/index%d/shared_cpu_list", index);
-        unsigned n_sharing = CPU_LINE(d, cpu, line, name) ? count_physical(d, line) : 1;
-        return n_sharing > 1 ? size / n_sharing : size;
+        unsigned n_sharing = CPU_LINE(d, c->cpu, line, name) ? count_physical(d, line) : 1;
+        c->cache_bytes = n_sharing > 1 ? size / n_sharing : size;
     }
-    return 0;
 }
 
 static bool is_offline(const struct detection *d, int cpu) {
@@ -147,7 +149,7 @@ static void read_cores(struct detection *d, const int *cpus, unsigned n_cpus) {
     for (unsigned i = 0; i < d->n; i++) {
         struct candidate *c = &d->cores[i];
         c->core = physical_core(d, c->cpu);
-        c->cache_bytes = private_cache(d, c->cpu);
+        read_caches(d, c);
         for (unsigned j = i; j > 0 && !c->is_sibling && d->cores[j - 1].cpu >= c->core; j--)
             c->is_sibling = d->cores[j - 1].core == c->core;
     }
@@ -207,7 +209,7 @@ static const char *type_name(unsigned type, unsigned n_types) {
     return names[n_types - 1][type];
 }
 
-/* Mean capacity, and the least cache: what fits it fits all. */
+/* Mean capacity, the least private cache (what fits it fits all) and the largest last one. */
 static void describe_type(const struct detection *d, unsigned type, ees_core_type *out) {
     double sum = 0;
     unsigned n = 0;
@@ -217,6 +219,8 @@ static void describe_type(const struct detection *d, unsigned type, ees_core_typ
             continue;
         if (n == 0 || c->cache_bytes < out->private_cache_bytes)
             out->private_cache_bytes = c->cache_bytes;
+        if (c->last_cache_bytes > out->last_cache_bytes)
+            out->last_cache_bytes = c->last_cache_bytes;
         sum += c->capacity;
         n++;
     }
@@ -266,6 +270,18 @@ int ees__cores_detect_at(const char *sys, const char *proc, const int *cpus, uns
     return 0;
 }
 
+/* What /sys does not tell of the caches, the C library may know. */
+static void ask_library(ees_cores *cores) {
+    long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE), l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    for (unsigned t = 0; t < cores->n_types; t++) {
+        ees_core_type *type = &cores->types[t];
+        if (type->private_cache_bytes == 0 && l2 > 0)
+            type->private_cache_bytes = (size_t)l2;
+        if (type->last_cache_bytes == 0 && (l2 > 0 || l3 > 0))
+            type->last_cache_bytes = (size_t)(l3 > l2 ? l3 : l2);
+    }
+}
+
 int ees_cores_detect(ees_cores *out, ees_error *err) {
     int *cpus = ees__calloc_aligned(MAX_CANDIDATES, sizeof *cpus);
     if (!cpus)
@@ -273,6 +289,8 @@ int ees_cores_detect(ees_cores *out, ees_error *err) {
     unsigned n = ees__affinity_cpus(cpus, MAX_CANDIDATES);
     int rc = ees__cores_detect_at("/sys", "/proc", cpus, n, out, err);
     ees__free(cpus);
+    if (rc == 0)
+        ask_library(out);
     return rc;
 }
 

@@ -30,6 +30,16 @@ static enum ees__precision find_precision(const struct ees_model *model, const c
     return is_wider(&model->quantisation, unit) ? EES__F32 : model->quantisation.precision;
 }
 
+/* Tokens of a stage. */
+static size_t token_bytes(const struct ees__dims *d) { return d->n_tokens * d->n_channels * sizeof(float); }
+
+/* What a unit leaves behind. Merges are told apart by their caller. */
+static size_t output_bytes(const struct ees__dims *d, const struct ees__op *op, int exit_idx) {
+    if (!op)
+        return d->n_patches * 3 * d->patch * d->patch * sizeof(float);
+    return exit_idx >= 0 ? d->n_classes * sizeof(float) : token_bytes(d);
+}
+
 /* `prefix`: of the op's tensors. The rest names the unit. */
 __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, const struct ees__op *op,
                                                         const char *prefix, unsigned number, int exit_idx,
@@ -54,6 +64,7 @@ __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, con
         .exit_idx = exit_idx,
         .flops = cost.flops,
         .weights_bytes = chain->loader.n_packed_bytes - bytes_before,
+        .output_bytes = output_bytes(unit->dims, op, exit_idx),
         .precision = ees__precision_name(op ? chain->loader.precision : EES__F32),
     };
     info->n_units++;
@@ -90,7 +101,10 @@ static int append_exits(struct chain *chain, const struct ees__config *config, u
 static int append_merge(struct chain *chain, const struct ees__backbone *backbone, unsigned stage, ees_error *err) {
     char prefix[24];
     snprintf(prefix, sizeof prefix, "merge.%u", stage);
-    return append(chain, backbone->merge, prefix, 0, -1, err, "merge%u", stage + 1);
+    EES_TRY(append(chain, backbone->merge, prefix, 0, -1, err, "merge%u", stage + 1));
+    chain->model->units[chain->model->info.n_units - 1].info.output_bytes =
+        token_bytes(&chain->model->stage_dims[stage + 1]);
+    return 0;
 }
 
 static int append_stage(struct chain *chain, const struct ees__config *config, unsigned stage, unsigned *next_exit,

@@ -112,6 +112,15 @@ int ees__unit_run(const ees_model *model, const struct ees__policy_setup *setup,
                   struct ees__item *const items[], unsigned n, int rc[], struct ees__lane *lane,
                   struct ees__team *team);
 
+/* ---- What a core can do at most ------------------------------------------------------------------------- */
+
+/* `n` rounds of nothing but the multiply-adds that the model's products of a precision are made of ("fp32", "bf16",
+ * "int8"). @return operations done, 2 a multiply-add; 0: its kernels have no such products */
+double ees__peak_run(const ees_model *model, const char *precision, size_t n);
+
+/* Bring memory into registers as fast as the model's kernels can. `bytes`: a multiple of 4096. */
+void ees__read_run(const ees_model *model, const void *from, size_t bytes);
+
 /* ---- How much a frame's picture changed ----------------------------------------------------------------- */
 
 size_t ees__picture_floats(const ees_model *model);

@@ -20,6 +20,7 @@
 #include "eestream/model.h"
 #include "eestream/plan.h"
 #include "eestream/quantise.h"
+#include "eestream/roofline.h"
 #include "eestream/simulate.h"
 #include "eestream/sink.h"
 #include "eestream/source.h"

@@ -109,6 +109,7 @@ typedef struct ees_unit_info {
     int exit_idx;          /**< exit decided after it, -1 none; n_exits: the final classifier */
     double flops;          /**< floating-point operations a frame (2 per multiply-accumulate); 0 for ingest */
     size_t weights_bytes;  /**< packed weights it reads */
+    size_t output_bytes;   /**< what it leaves behind for a frame: patches, tokens, or a head's logits */
     const char *precision; /**< of its large products: "fp32", "bf16", "int8" */
 } ees_unit_info;
 

@@ -31,6 +31,7 @@ typedef struct ees_core_type {
     unsigned n_cores;           /**< of this type in ees_cores.cpu, SMT siblings included */
     double capacity;            /**< speed relative to the fastest type, which has 1 */
     size_t private_cache_bytes; /**< a core's own L2, or its share of one that several cores have; 0: unknown */
+    size_t last_cache_bytes;    /**< the largest cache a core has or shares; 0: unknown */
 } ees_core_type;
 
 /** The cores a process may use, or those of a machine one thinks about. */

@@ -64,7 +64,10 @@ static void f32_run(const struct ees__linear *l, const float *x, size_t ldx, siz
     ees__post_scalar(y, ldy, m, l->n, post);
 }
 
-static const struct ees__product f32_product = {.packed_bytes = f32_packed_bytes, .pack = f32_pack, .run = f32_run};
+static double f32_peak(size_t n) { return ees__peak_of_run(f32_run, n); }
+
+static const struct ees__product f32_product = {
+    .packed_bytes = f32_packed_bytes, .pack = f32_pack, .run = f32_run, .peak = f32_peak};
 
 static size_t attention_scratch_floats(size_t t, size_t d) {
     size_t floats;
@@ -103,4 +106,5 @@ const struct ees__kernels ees__kernels_blas = {
     .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
     .silu_gate = ees__silu_gate_scalar,
     .column_mean = ees__column_mean_scalar,
+    .read = ees__read_scalar,
 };

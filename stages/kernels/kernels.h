@@ -84,6 +84,8 @@ struct ees__product {
     /* See ees__kernels.linear. */
     void (*run)(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
                 const struct ees__post *post, float *scratch);
+    /* `n` rounds of nothing but multiply-adds, as run() does them. @return operations done, 2 a multiply-add */
+    double (*peak)(size_t n);
 };
 
 static inline size_t ees__score_ld(size_t t) { return (t + 15) / 16 * 16; }
@@ -127,7 +129,12 @@ struct ees__kernels {
 
     /* y[j] = mean over rows of x[:, j]. */
     void (*column_mean)(const float *x, size_t ldx, size_t rows, size_t c, float *y);
+
+    /* Bring n floats into registers and forget them: how fast memory is read. n: a multiple of EES__READ_FLOATS. */
+    void (*read)(const float *x, size_t n);
 };
+
+enum { EES__READ_FLOATS = 256 };
 
 /* The best level this CPU has (NULL or "auto"), or the one named; NULL with a report when the CPU or the build lacks it
  * (EES_EUNSUPPORTED) or nobody knows the name (EES_EINVAL). */

@@ -37,6 +37,11 @@ void ees__linear_run(const struct ees__linear *l, const float *x, size_t ldx, si
                      const struct ees__post *post, float *scratch);
 size_t ees__linear_scratch_floats(size_t m, size_t n, size_t k);
 
+/* peak() of products that are written to be read, or a library's: run() itself, on operands in the private cache. */
+typedef void ees__product_run(const struct ees__linear *l, const float *x, size_t ldx, size_t m, float *y, size_t ldy,
+                              const struct ees__post *post, float *scratch);
+double ees__peak_of_run(ees__product_run *run, size_t n);
+
 /* Loads a BLAS library on the first call; false when there is none. Any thread. */
 bool ees__blas_load(void);
 
@@ -54,5 +59,6 @@ void ees__depthwise3x3_gelu_scalar(const float *x, size_t h, size_t w, size_t c,
                                    const float *weight, const float *bias, float *y);
 void ees__silu_gate_scalar(float *x, size_t ldx, size_t rows, size_t c);
 void ees__column_mean_scalar(const float *x, size_t ldx, size_t rows, size_t c, float *y);
+void ees__read_scalar(const float *x, size_t n);
 
 #endif

@@ -33,6 +33,19 @@ size_t ees__linear_scratch_floats(size_t m, size_t n, size_t k) {
     return EES__ROW_CHUNK * sizeof(struct ees__narrow_row) / sizeof(float) + elements / 2 + 1;
 }
 
+double ees__peak_of_run(ees__product_run *run, size_t n) {
+    enum { M = 64, N = 256, K = 256 };
+    static float x[M * K], packed[N * K], per_output[N]; /* zeros, never written */
+    static int32_t sums[N];
+    float y[M * N], scratch[K];
+    const struct ees__post none = {.op = EES__POST_NONE};
+    const struct ees__linear l = {
+        .n = N, .k = K, .packed = packed, .bias = per_output, .scale = per_output, .sums = sums};
+    for (size_t round = 0; round < n; round++)
+        run(&l, x, K, M, y, N, &none, scratch);
+    return 2.0 * M * N * K * (double)n;
+}
+
 float ees__quantise_row(const float *w, size_t n, int8_t *q) {
     float largest = 0.0f;
     for (size_t i = 0; i < n; i++)

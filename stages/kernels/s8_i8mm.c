@@ -22,10 +22,12 @@ typedef int8_t narrow, narrow_x;
 #define GROUP       8
 #define STEP        GROUP
 #define PLACE(j, e) ((j)*GROUP + (e))
+#define ROW_GROUP   2
 
 #include "stages/kernels/simd_s8.h"
 
-/* An odd last row is its own partner. */
+/* Pairs of rows stand as smmla reads them: putting them together here would take vector pipes from it. The partner of
+ * an odd last row is whatever was there before, and its sums are dropped. */
 INLINE void sum_tile(const int rows, const struct panel_step *step, const struct narrow_rows *a,
                      accumulator sum[TILE_ROWS][TILE_VECTORS]) {
     enum { PAIRS = TILE_COLUMNS / 2 };
@@ -39,7 +41,7 @@ INLINE void sum_tile(const int rows, const struct panel_step *step, const struct
         for (int j = 0; j < PAIRS; j++)
             square[i][j] = vdupq_n_s32(0);
     }
-    for (size_t p = 0; p < n_steps; p++, b += GROUP * TILE_COLUMNS, from += GROUP, prefetch += PREFETCH_STEP) {
+    for (size_t p = 0; p < n_steps; p++, b += GROUP * TILE_COLUMNS, from += 2 * GROUP, prefetch += PREFETCH_STEP) {
         int8x16_t panel[PAIRS];
         __builtin_prefetch((const void *)prefetch);
         UNROLLED
@@ -47,8 +49,7 @@ INLINE void sum_tile(const int rows, const struct panel_step *step, const struct
             panel[j] = vld1q_s8(b + j * 2 * GROUP);
         UNROLLED
         for (int i = 0; i < (rows + 1) / 2; i++) {
-            const int8_t *first = from + 2 * i * ld, *second = 2 * i + 1 < rows ? first + ld : first;
-            int8x16_t x = vcombine_s8(vld1_s8(first), vld1_s8(second));
+            int8x16_t x = vld1q_s8(from + 2 * i * ld);
             UNROLLED
             for (int j = 0; j < PAIRS; j++)
                 square[i][j] = vmmlaq_s32(square[i][j], x, panel[j]);
@@ -64,5 +65,7 @@ INLINE void sum_tile(const int rows, const struct panel_step *step, const struct
         }
     }
 }
+
+DEFINE_PEAK(peak, int32x4_t, int8x16_t, int8x16_t, vmmlaq_s32, GROUP)
 
 NARROW_PRODUCT(ees__s8_i8mm);

@@ -63,7 +63,10 @@ static void f32_run(const struct ees__linear *l, const float *x, size_t ldx, siz
         }
 }
 
-static const struct ees__product f32_product = {.packed_bytes = f32_packed_bytes, .pack = f32_pack, .run = f32_run};
+static double f32_peak(size_t n) { return ees__peak_of_run(f32_run, n); }
+
+static const struct ees__product f32_product = {
+    .packed_bytes = f32_packed_bytes, .pack = f32_pack, .run = f32_run, .peak = f32_peak};
 
 static size_t s8_packed_bytes(size_t n, size_t k) { return n * k; }
 
@@ -103,7 +106,10 @@ static void s8_run(const struct ees__linear *l, const float *x, size_t ldx, size
     }
 }
 
-const struct ees__product ees__s8_scalar = {.packed_bytes = s8_packed_bytes, .pack = s8_pack, .run = s8_run};
+static double s8_peak(size_t n) { return ees__peak_of_run(s8_run, n); }
+
+const struct ees__product ees__s8_scalar = {
+    .packed_bytes = s8_packed_bytes, .pack = s8_pack, .run = s8_run, .peak = s8_peak};
 
 static size_t bf16_packed_bytes(size_t n, size_t k) { return n * k * sizeof(uint16_t); }
 
@@ -129,7 +135,10 @@ static void bf16_run(const struct ees__linear *l, const float *x, size_t ldx, si
         }
 }
 
-const struct ees__product ees__bf16_scalar = {.packed_bytes = bf16_packed_bytes, .pack = bf16_pack, .run = bf16_run};
+static double bf16_peak(size_t n) { return ees__peak_of_run(bf16_run, n); }
+
+const struct ees__product ees__bf16_scalar = {
+    .packed_bytes = bf16_packed_bytes, .pack = bf16_pack, .run = bf16_run, .peak = bf16_peak};
 
 /* mu = mean x, var = mean (x - mu)^2, y = (x - mu) / sqrt(var + eps) gamma + beta (spec 0, "LN") */
 void ees__layernorm_scalar(const float *x, size_t ldx, size_t rows, size_t c, const float *gamma, const float *beta,
@@ -238,6 +247,15 @@ void ees__column_mean_scalar(const float *x, size_t ldx, size_t rows, size_t c, 
     }
 }
 
+void ees__read_scalar(const float *x, size_t n) {
+    for (size_t i = 0; i < n; i += EES__READ_FLOATS) {
+        uint64_t pairs[EES__READ_FLOATS / 2];
+        memcpy(pairs, x + i, sizeof pairs);
+        for (size_t j = 0; j < EES__READ_FLOATS / 2; j++)
+            __asm__ volatile("" ::"r"(pairs[j]));
+    }
+}
+
 void ees__post_scalar(float *y, size_t ldy, size_t m, size_t n, const struct ees__post *post) {
     if (post->op == EES__POST_NONE || post->op == EES__POST_ADD)
         return;
@@ -260,4 +278,5 @@ const struct ees__kernels ees__kernels_scalar = {
     .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
     .silu_gate = ees__silu_gate_scalar,
     .column_mean = ees__column_mean_scalar,
+    .read = ees__read_scalar,
 };

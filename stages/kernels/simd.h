@@ -9,6 +9,7 @@
 #define EES_STAGES_KERNELS_SIMD_H
 
 #include "stages/kernels/simd_vectors.h"
+#include "stages/kernels/simd_peak.h"
 #include "stages/kernels/simd_linear.h"
 #include "stages/kernels/simd_attention.h"
 #include "stages/kernels/simd_rows.h"
@@ -28,6 +29,7 @@
         .depthwise3x3_gelu = depthwise3x3_gelu,                                                                        \
         .silu_gate = silu_gate,                                                                                        \
         .column_mean = column_mean,                                                                                    \
+        .read = read_floats,                                                                                           \
     }
 
 #endif

@@ -3,7 +3,7 @@
  *
  *     vector_narrow(v)   floats to bf16, nearest even, as a vector of VL uint16_t
  *
- * includes simd_dot.h or has a sum_tile() of its own, and ends in NARROW_PRODUCT(name). */
+ * includes simd_dot.h or has a sum_tile() and a peak() of its own, and ends in NARROW_PRODUCT(name). */
 #ifndef EES_STAGES_KERNELS_SIMD_BF16_H
 #define EES_STAGES_KERNELS_SIMD_BF16_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sum_tile() of simd_narrow.h for CPUs that multiply a vector of groups, one a column, with one group of x. The file
- * defines
+/* sum_tile() and peak() of simd_narrow.h for CPUs that multiply a vector of groups, one a column, with one group of x.
+ * The file defines
  *
  *     LANES(X)                X(0) X(1) ...: groups that one load of x brings
  *     vector_w, vector_x, load_w(p), load_x(p)
@@ -52,5 +52,8 @@ INLINE void sum_tile(const int rows, const struct panel_step *step, const struct
         prefetch += N_LANES * PREFETCH_STEP;
     }
 }
+
+#define FIRST_DOT(sum, w, x) dot(sum, w, x, 0)
+DEFINE_PEAK(peak, accumulator, vector_w, vector_x, FIRST_DOT, GROUP)
 
 #endif

@@ -210,6 +210,10 @@ static void f32_run(const struct ees__linear *l, const float *x, size_t ldx, siz
     }
 }
 
-static const struct ees__product f32_product = {.packed_bytes = f32_packed_bytes, .pack = f32_pack, .run = f32_run};
+#define MULTIPLY_ADD(sum, w, x) ((sum) + (x) * (w))
+DEFINE_PEAK(f32_peak, vf, vf, vf, MULTIPLY_ADD, 1)
+
+static const struct ees__product f32_product = {
+    .packed_bytes = f32_packed_bytes, .pack = f32_pack, .run = f32_run, .peak = f32_peak};
 
 #endif

@@ -6,7 +6,8 @@
  *     GROUP                   elements of k that stand together in packed weights
  *     STEP                    elements of k to which rows and panels are padded
  *     PLACE(j, e)             where element e of a group of column j stands among VL groups, j < VL
- *     sum_tile()              see below; of simd_dot.h where the CPU sums groups lane by lane
+ *     ROW_GROUP               rows of x that stand together, a group of each in turn, where that is not one
+ *     sum_tile(), peak()      see below and kernels.h; of simd_dot.h where the CPU sums groups lane by lane
  *
  * and the header of its precision the rest: accumulators, narrowing of rows, what becomes of a sum.
  *
@@ -17,7 +18,13 @@
 #ifndef EES_STAGES_KERNELS_SIMD_NARROW_H
 #define EES_STAGES_KERNELS_SIMD_NARROW_H
 
+#include "stages/kernels/simd_peak.h"
+
+#ifndef ROW_GROUP
+#define ROW_GROUP 1
+#endif
 _Static_assert(EES__NARROW_MULTIPLE % STEP == 0, "rows are padded to whole steps");
+_Static_assert(ROW_GROUP == 1 || STEP == GROUP, "what pads a row is a part of one group");
 
 /* What a tile multiplies its rows with: one panel. */
 struct panel_step {
@@ -37,6 +44,16 @@ struct narrow_rows {
     size_t ld;
     const struct ees__narrow_row *row; /* int8 only */
 };
+
+/* Where row i begins in scratch, and its element p from there. */
+INLINE size_t row_begin(size_t i, size_t ld) { return i / ROW_GROUP * ROW_GROUP * ld + i % ROW_GROUP * GROUP; }
+INLINE size_t row_place(size_t p) { return p / GROUP * GROUP * ROW_GROUP + p % GROUP; }
+
+/* tile_row() for tiles that begin with a group of rows. */
+INLINE size_t group_row(size_t m, size_t n_tiles, size_t idx) {
+    size_t row = tile_row((m + ROW_GROUP - 1) / ROW_GROUP, n_tiles, idx) * ROW_GROUP;
+    return row < m ? row : m;
+}
 
 INLINE vf finish(accumulator sum, const struct panel_step *step, size_t column, const struct ees__narrow_row *row);
 static void narrow_row(const float *x, size_t k, narrow_x *out, struct ees__narrow_row *row);
@@ -123,7 +140,7 @@ static void multiply_panel(struct panel_step *step, const narrow *next, const st
                            size_t ldy, size_t columns) {
     size_t n_tiles = (m + TILE_ROWS - 1) / TILE_ROWS;
     for (size_t idx = 0; idx < n_tiles; idx++) {
-        size_t first = tile_row(m, n_tiles, idx), rows = tile_row(m, n_tiles, idx + 1) - first;
+        size_t first = group_row(m, n_tiles, idx), rows = group_row(m, n_tiles, idx + 1) - first;
         const struct narrow_rows part = {.x = a->x + first * a->ld, .ld = a->ld, .row = a->row + first};
         step->prefetch = (uintptr_t)next + idx * step->n_steps * (STEP / GROUP) * PREFETCH_STEP;
         if (columns == TILE_COLUMNS)
@@ -164,12 +181,13 @@ static void run(const struct ees__linear *l, const float *x, size_t ldx, size_t 
     for (size_t idx = 0; idx < n_chunks; idx++) {
         size_t first = tile_row(m, n_chunks, idx), rows = tile_row(m, n_chunks, idx + 1) - first;
         for (size_t i = 0; i < rows; i++)
-            narrow_row(x + (first + i) * ldx, l->k, narrowed + i * ld, &row[i]);
+            narrow_row(x + (first + i) * ldx, l->k, narrowed + row_begin(i, ld), &row[i]);
         const struct narrow_rows a = {.x = narrowed, .ld = ld, .row = row};
         multiply_panels(l, &a, rows, y + first * ldy, ldy, post);
     }
 }
 
-#define NARROW_PRODUCT(name) const struct ees__product name = {.packed_bytes = packed_bytes, .pack = pack, .run = run}
+#define NARROW_PRODUCT(name)                                                                                           \
+    const struct ees__product name = {.packed_bytes = packed_bytes, .pack = pack, .run = run, .peak = peak}
 
 #endif

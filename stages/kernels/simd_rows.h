@@ -122,4 +122,14 @@ static void column_mean(const float *x, size_t ldx, size_t rows, size_t c, float
     }
 }
 
+static void read_floats(const float *x, size_t n) {
+    for (size_t i = 0; i < n; i += EES__READ_FLOATS) {
+        UNROLLED
+        for (size_t j = 0; j < EES__READ_FLOATS; j += VL) {
+            vf v = load(x + i + j);
+            USED(v);
+        }
+    }
+}
+
 #endif

@@ -6,8 +6,8 @@
  *     vector_round(v)    floats to the nearest int32, ties to even
  *     vector_largest(v), vector_total(v)    of the lanes
  *
- * includes simd_dot.h or has a sum_tile() of its own, and ends in NARROW_PRODUCT(name). Nothing here may round in
- * another way than narrow.h and the scalar twin do. */
+ * includes simd_dot.h or has a sum_tile() and a peak() of its own, and ends in NARROW_PRODUCT(name). Nothing here may
+ * round in another way than narrow.h and the scalar twin do. */
 #ifndef EES_STAGES_KERNELS_SIMD_S8_H
 #define EES_STAGES_KERNELS_SIMD_S8_H
 
@@ -60,12 +60,12 @@ static void narrow_row(const float *x, size_t k, narrow_x *out, struct ees__narr
     *row = find_row(x, k, &inverse);
     size_t p = 0;
     for (; p + VL <= k; p += VL)
-        *(vn_unaligned *)(out + p) = quantise(load(x + p), inverse, row->zero);
+        *(vn_unaligned *)(out + row_place(p)) = quantise(load(x + p), inverse, row->zero);
     size_t padded = ees__round_up(k, STEP);
     if (p < padded) { /* weights are zero there: any value will do */
         vn rest[(STEP + VL - 1) / VL + 1] = {{0}};
         rest[0] = quantise(load_part(x + p, k - p), inverse, row->zero);
-        memcpy(out + p, rest, (padded - p) * sizeof(narrow_x));
+        memcpy(out + row_place(p), rest, (padded - p) * sizeof(narrow_x));
     }
 }
 

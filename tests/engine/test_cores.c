@@ -101,6 +101,8 @@ static void test_big_little(void **state) {
     assert_true(fabs(c.types[1].capacity - 414. / 1024) < 1e-12);
     assert_int_equal(c.types[0].private_cache_bytes, 512 << 10);
     assert_int_equal(c.types[1].private_cache_bytes, 128 << 10);
+    assert_int_equal(c.types[0].last_cache_bytes, 512 << 10);
+    assert_int_equal(c.types[1].last_cache_bytes, 128 << 10);
     const int order[] = {4, 5, 6, 7, 0, 1, 2, 3};
     for (int i = 0; i < 8; i++) {
         assert_int_equal(c.cpu[i], order[i]);

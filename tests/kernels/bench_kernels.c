@@ -4,7 +4,7 @@
  *     bench_kernels --bench [LEVEL [fp32|bf16|int8]]        default: the best level of this machine, fp32
  *
  * Contestants run in turn, in CPU time, and medians are printed: a machine that slows down slows all of them. The peak
- * is the core's own rate of multiply-adds in vectors of the level and elements of the precision, measured in the same
+ * is the core's own rate of the multiply-adds that the product is made of (ees__product.peak), measured in the same
  * rounds. To compare on AVX2 only: OPENBLAS_CORETYPE=Haswell DNNL_MAX_CPU_ISA=AVX2 bench_kernels --bench avx2. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,8 @@
 #include "stages/kernels/kernels.h"
 
 enum { ROUNDS = 15, MAX_RUNS = 9 };
-static const double SLICE_NS = 8e6; /* time of one contestant in one round */
+static const double SLICE_NS = 8e6;   /* time of one contestant in one round */
+static const double PEAK_FLOPS = 1e6; /* of one run of multiply-adds, at least */
 
 /* Something to be timed. run() does its work once. */
 struct run {
@@ -72,8 +73,6 @@ static float *allocate(size_t n) {
     return p;
 }
 
-enum { FMA_STEPS = 4096 };
-
 struct product {
     const struct ees__kernels *kernels;
     enum ees__precision precision;
@@ -81,6 +80,7 @@ struct product {
     float *x, *w, *y, *scratch;
     struct ees__linear layer;
     struct ees__post post;
+    size_t peak_rounds;
     struct onednn *onednn;
 };
 
@@ -110,7 +110,7 @@ static void run_ours(void *opaque) {
 
 static void run_peak(void *opaque) {
     struct product *p = opaque;
-    run_multiply_adds(p->kernels->name, p->precision, FMA_STEPS);
+    p->layer.product->peak(p->peak_rounds);
 }
 
 static void run_blas(void *opaque) {
@@ -124,6 +124,7 @@ static void bench_product(const struct ees__kernels *k, enum ees__precision prec
                           bool openblas) {
     struct product p = {.kernels = k, .precision = precision, .m = m, .n = n, .k = depth};
     open_product(&p, EES__POST_NONE);
+    p.peak_rounds = 1 + (size_t)(PEAK_FLOPS / p.layer.product->peak(1));
     p.onednn = open_onednn(p.x, p.w, m, n, depth, p.y);
     struct run runs[4] = {{"ours", run_ours, &p, {0}}, {"peak", run_peak, &p, {0}}};
     size_t n_runs = 2, blas = 0, dnnl = 0;
@@ -133,10 +134,9 @@ static void bench_product(const struct ees__kernels *k, enum ees__precision prec
         runs[dnnl = n_runs++] = (struct run){"onednn", run_dnnl, &p, {0}};
     time_all(runs, n_runs);
     double flops = 2.0 * (double)m * (double)n * (double)depth;
-    double peak = run_multiply_adds(k->name, precision, FMA_STEPS) / median(&runs[1]);
+    double peak = p.layer.product->peak(p.peak_rounds) / median(&runs[1]);
     printf("%5zu x %4zu x %4zu %8.1f", m, n, depth, flops / median(&runs[0]));
-    if (peak > 0)
-        printf(" %6.1f %5.1f%%", peak, 100 * flops / median(&runs[0]) / peak);
+    printf(" %6.1f %5.1f%%", peak, 100 * flops / median(&runs[0]) / peak);
     if (blas)
         printf("   %6.1f %5.2fx", flops / median(&runs[blas]), median(&runs[blas]) / median(&runs[0]));
     if (dnnl)
@@ -232,19 +232,9 @@ static void bench_block(const struct ees__kernels *k, enum ees__precision precis
     ees__free(r.scratch);
 }
 
-static bool find_precision(const char *name, enum ees__precision *out) {
-    static const char *const names[EES__N_PRECISIONS] = {"fp32", "bf16", "int8"};
-    for (int i = 0; i < EES__N_PRECISIONS; i++)
-        if (strcmp(names[i], name) == 0) {
-            *out = (enum ees__precision)i;
-            return true;
-        }
-    return false;
-}
-
 int main(int argc, char **argv) {
     enum ees__precision precision = EES__F32;
-    if (argc < 2 || argc > 4 || strcmp(argv[1], "--bench") || (argc > 3 && !find_precision(argv[3], &precision))) {
+    if (argc < 2 || argc > 4 || strcmp(argv[1], "--bench") || (argc > 3 && ees__precision_find(argv[3], &precision))) {
         fprintf(stderr, "usage: bench_kernels --bench [LEVEL [fp32|bf16|int8]]\n");
         return 2;
     }

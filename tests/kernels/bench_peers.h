@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the kernels are measured against: the core's own rate of multiply-adds, OpenBLAS sgemm, oneDNN matmul with
- * packed weights. */
+/* What the kernels are measured against: OpenBLAS sgemm, oneDNN matmul with packed weights. */
 #ifndef EES_TESTS_KERNELS_BENCH_PEERS_H
 #define EES_TESTS_KERNELS_BENCH_PEERS_H
 
@@ -8,10 +7,6 @@
 #include <stddef.h>
 
 #include "stages/kernels/kernels.h"
-
-/* Runs `n` rounds of independent multiply-adds as the level does them in that precision; returns the operations done, 0
- * where there is no such loop. */
-double run_multiply_adds(const char *level, enum ees__precision precision, size_t n);
 
 /* y (m, n) = x (m, k) W^T on one thread. False: no such library. */
 bool open_openblas(void);

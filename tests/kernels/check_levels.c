@@ -69,11 +69,36 @@ static void impossible_size_is_out_of_memory(void **state) {
     assert_null(l.packed);
 }
 
+static void peaks_grow_with_rounds(const struct ees__kernels *k) {
+    for (int p = 0; p < EES__N_PRECISIONS; p++) {
+        if (!k->products[p])
+            continue;
+        double one = k->products[p]->peak(1);
+        assert_true(one > 0);
+        assert_true(k->products[p]->peak(3) == 3 * one);
+    }
+}
+
+static void reading_stays_inside(const struct ees__kernels *k) {
+    enum { N = 3 * EES__READ_FLOATS };
+    float *x = random_input(N, 0, 1);
+    k->read(x, N);
+    free_input(x, 0);
+}
+
+static void limits_of_every_level(void **state) {
+    peaks_grow_with_rounds(ees__kernels_get("scalar", NULL));
+    reading_stays_inside(ees__kernels_get("scalar", NULL));
+    for_each_simd_level(peaks_grow_with_rounds);
+    for_each_simd_level(reading_stays_inside);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(best_level_heads_the_list), cmocka_unit_test(auto_is_the_best),
         cmocka_unit_test(unknown_level_is_invalid),  cmocka_unit_test(level_of_another_architecture_is_unsupported),
         cmocka_unit_test(weights_open_and_close),    cmocka_unit_test(impossible_size_is_out_of_memory),
+        cmocka_unit_test(limits_of_every_level),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -236,6 +236,7 @@ static void close_model(struct bench_model *m) {
         free(m->configs[i].latencies_ns);
         free(m->configs[i].load.latencies_ns);
     }
+    free(m->rooflines);
     replay_close(&m->mix);
     ees_model_close(m->model);
 }
@@ -268,6 +269,8 @@ static int bench(struct bench *b, char *arch, ees_error *err) {
     CLI_TRY(list_models(b, arch, err));
     b->n_workers = o->n_workers ? o->n_workers : allowed_cores();
     b->load_before = load_average();
+    if (o->roofline)
+        return bench_roofline(b, err);
     for (size_t i = 0; i < b->n_models; i++)
         CLI_TRY(measure_model(b, &b->models[i], err));
     return bench_report(b, err);

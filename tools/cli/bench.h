@@ -3,6 +3,8 @@
 #ifndef EES_CLI_BENCH_H
 #define EES_CLI_BENCH_H
 
+#include <jansson.h>
+
 #include "tools/cli/mix.h"
 #include "tools/cli/options.h"
 
@@ -49,6 +51,8 @@ struct bench_model {
     ees_profile profile;
     struct bench_config configs[2 * BENCH_N_KINDS];
     unsigned n_configs;
+    ees_roofline *rooflines; /* --roofline: (n_rooflines,) one a type of core; else NULL */
+    unsigned n_rooflines;
 };
 
 struct bench {
@@ -67,7 +71,25 @@ struct bench {
  * when the maximum is measured and the engines are open. */
 int bench_measure_load(const struct bench *b, struct bench_model *m, ees_error *err);
 
+/* ---- roofline.c ---- */
+
+/* Instead of the configurations: open each model, measure and print it. */
+int bench_roofline(struct bench *b, ees_error *err);
+
 /* ---- bench_report.c ---- */
+
+/* One report in the three formats. */
+struct bench_printer {
+    void (*markdown)(FILE *f, const struct bench *b);
+    void (*csv)(FILE *f, const struct bench *b);
+    json_t *(*json)(const struct bench *b);
+};
+
+/* As --format and --out say. @return 0; EES_EOUTPUT; EES_ENOMEM */
+int bench_print(const struct bench *b, const struct bench_printer *printer, ees_error *err);
+
+/* Version, compiler, processor and load, in two lines. */
+void bench_print_machine(FILE *f, const struct bench *b);
 
 struct spread {
     double median, min, max, sd;

@@ -120,7 +120,7 @@ static const char *take_name(const struct options *o) {
 
 /* ---- Markdown ------------------------------------------------------------------------------------------ */
 
-static void print_machine(FILE *f, const struct bench *b) {
+void bench_print_machine(FILE *f, const struct bench *b) {
     char cpu[128], governor[64], info[4096];
     cpu_model(cpu, sizeof cpu);
     cpu_governor(governor, sizeof governor);
@@ -128,6 +128,9 @@ static void print_machine(FILE *f, const struct bench *b) {
     fprintf(f, "eestream %s, %.*s\n", ees_version(), (int)strcspn(info, "\n"), info);
     fprintf(f, "machine: %s, %u of %u cores allowed%s%s, load %.2f before\n", cpu, allowed_cores(), online_cores(),
             governor[0] ? ", governor " : "", governor, b->load_before);
+}
+
+static void print_setup(FILE *f, const struct bench *b) {
     fprintf(f, "input: %s, %zu frames in memory; %u rounds, configurations alternating\n", b->o->bench_input,
             b->n_frames, b->o->n_reps);
     fprintf(f, "engine: hint %s, micro-batches %s, %s first%s\n", hint_name(b->o), batch_name(b->o), take_name(b->o),
@@ -224,7 +227,8 @@ static void print_winner(FILE *f, const struct bench_model *m, size_t n) {
 
 static void print_markdown(FILE *f, const struct bench *b) {
     size_t n = b->o->n_reps;
-    print_machine(f, b);
+    bench_print_machine(f, b);
+    print_setup(f, b);
     for (size_t i = 0; i < b->n_models; i++) {
         const struct bench_model *m = &b->models[i];
         fprintf(f, "\n## %s%s, kernels %s\nexits: %s%s%s\n\n", m->info->name, m->arch ? " (random weights)" : "",
@@ -370,10 +374,10 @@ static json_t *bench_json(const struct bench *b) {
 
 /* ---- Out ----------------------------------------------------------------------------------------------- */
 
-int bench_report(const struct bench *b, ees_error *err) {
+int bench_print(const struct bench *b, const struct bench_printer *printer, ees_error *err) {
     const char *path = b->o->out_path ? b->o->out_path : "-";
     if (b->o->format == BENCH_JSON) {
-        json_t *json = bench_json(b);
+        json_t *json = printer->json(b);
         int rc = file_write_json(path, json, err);
         json_decref(json);
         return rc;
@@ -382,9 +386,13 @@ int bench_report(const struct bench *b, ees_error *err) {
     FILE *f = to_stdout ? stdout : fopen(path, "we");
     if (!f)
         return CLI_FAIL_OS(err, EES_EOUTPUT, errno, "%s", path);
-    (b->o->format == BENCH_CSV ? print_csv : print_markdown)(f, b);
+    (b->o->format == BENCH_CSV ? printer->csv : printer->markdown)(f, b);
     bool good = fflush(f) == 0 && !ferror(f);
     if (!to_stdout && fclose(f) != 0)
         good = false;
     return good ? 0 : CLI_FAIL(err, EES_EOUTPUT, "%s cannot be written", to_stdout ? "stdout" : path);
+}
+
+int bench_report(const struct bench *b, ees_error *err) {
+    return bench_print(b, &(struct bench_printer){print_markdown, print_csv, bench_json}, err);
 }

@@ -180,6 +180,8 @@ const struct option_row option_table[] = {
      .help = "Prometheus text, renewed once a second; SIGUSR1 prints it to stderr"},
 
     {.section = "Measuring"},
+    {.name = "roofline", .verbs = VERB_BENCH, .kind = OPTION_FLAG, .target = AT(roofline),
+     .help = "instead: each unit's time on one core, against what the core can compute and read at most"},
     {.name = "load", .verbs = VERB_BENCH, .kind = OPTION_NUMBER, .target = AT(load), .value = "SHARE", .min = 0.01,
      .max = 1, .help = "then offer frames at this share of the replicas' maximum, for the latency"},
     {.name = "reps", .verbs = VERB_BENCH, .kind = OPTION_COUNT, .target = AT(n_reps), .value = "R", .min = 1,

@@ -89,6 +89,7 @@ struct options {
     const char *bench_input;
     unsigned n_frames, n_reps;
     double min_time_s, load;
+    bool roofline;
     /* plan */
     bool simulate, compare, no_help;
     double rate_hz, jitter;
