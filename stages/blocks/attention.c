@@ -38,7 +38,7 @@ static void fill_cost(const struct ees__kernels *kernels, const struct ees__atte
                       struct ees__op_cost *cost) {
     size_t t = shape->t, c = shape->h * shape->d;
     size_t inner = ees__max_size(kernels->linear_scratch_floats(t, 3 * c, c), kernels->linear_scratch_floats(t, c, c));
-    inner = ees__max_size(inner, kernels->attention_scratch_floats(t, shape->d));
+    inner = ees__max_size(inner, ees__attention_core(kernels, shape)->scratch_floats(t, shape->d));
     cost->scratch_floats = shared_floats(kernels, shape) + ees__piece_floats(t * c) + inner;
     cost->flops = 2.0 * (4.0 * (double)t * (double)c * (double)c + 2.0 * (double)t * (double)t * (double)c);
 }
@@ -62,7 +62,7 @@ static int open_attention(struct ees__loader *loader, const char *prefix, unsign
     }
     a->eps = (float)d->norm_eps;
     a->shape = (struct ees__attention){.t = d->n_tokens, .h = d->n_heads, .d = c / d->n_heads};
-    a->shape.rounded = loader->precision != EES__F32;
+    a->shape.precision = loader->precision;
     a->shape.scale = (float)(1.0 / sqrt((double)a->shape.d));
     fill_cost(loader->kernels, &a->shape, cost);
     *self = a;
