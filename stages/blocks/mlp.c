@@ -67,7 +67,7 @@ static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned num
     m->gated = d->swiglu;
     m->post.op = m->gated ? EES__POST_NONE : d->activation;
     cost->scratch_floats = ees__block_mlp_floats(m, loader->kernels, t < EES__CHUNK_ROWS ? t : EES__CHUNK_ROWS);
-    cost->flops = ees__block_mlp_flops(m, t);
+    cost->flops = ees__block_mlp_flops(m, loader->n_rows);
     *self = m;
     return 0;
 }
@@ -101,10 +101,10 @@ static void run_rows(void *ctx, size_t first, size_t end, struct ees__lane *lane
 }
 
 static void run_mlp(const void *self, const struct ees__run *run) {
-    size_t t = run->dims->n_tokens;
+    size_t n = run->n_rows;
     for (size_t i = 0; i < run->n; i++) {
         struct frame f = {.op = self, .run = run, .state = run->states[i]};
-        ees__run_share(run, run_rows, &f, t, ees__row_grain(run, t));
+        ees__run_share(run, run_rows, &f, n, ees__row_grain(run, n));
     }
 }
 

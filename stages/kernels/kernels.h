@@ -158,6 +158,10 @@ int ees__linear_open(const struct ees__kernels *kernels, const float *w, const f
 void ees__linear_close(struct ees__linear *l);                 /* accepts a zeroed one */
 size_t ees__linear_bytes(const struct ees__linear *l);
 
+/* Rows [first, n) of W alone, in the memory of `l`: not to be closed. `first` is a multiple of EES__PART_COLUMNS. */
+enum { EES__PART_COLUMNS = 64 };
+struct ees__linear ees__linear_part(const struct ees__linear *l, size_t first, size_t n);
+
 /* q of a row of n weights for int8, and its scale. Values below 2^-100 everywhere: scale 0, q 0. */
 float ees__quantise_row(const float *w, size_t n, int8_t *q);
 
