@@ -110,7 +110,8 @@ static void pack_keys(const struct ees__attention *a, const float *k, size_t ldk
                 memcpy(column + (p + i) * TILE_COLUMNS, (const narrow_x *)&narrowed + i, GROUP);
             sum += q;
         }
-        to->offset[key] = (X_SHIFT - QUERY_ZERO) * (int32_t)vector_total(__builtin_convertvector(sum, vf));
+        float total = vector_total(__builtin_convertvector(sum, vf)); /* a NaN's is anything, and its scale is NaN */
+        to->offset[key] = absolute(splat(total))[0] < 0x1p+24f ? (X_SHIFT - QUERY_ZERO) * (int32_t)total : 0;
         to->bias[key] = 0.0f;
     }
     for (size_t key = a->t; key < padded; key++) { /* no weight for these */
