@@ -2,7 +2,7 @@
 #include "stages/attend.h"
 
 static size_t head_floats(const struct ees__kernels *kernels, const struct ees__attention *shape) {
-    return ees__piece_floats(kernels->attention_packed_floats(shape->t, shape->d));
+    return ees__piece_floats(ees__attention_core(kernels, shape)->packed_floats(shape->t, shape->d));
 }
 
 size_t ees__attend_packed_floats(const struct ees__kernels *kernels, const struct ees__attention *shape) {
@@ -10,7 +10,8 @@ size_t ees__attend_packed_floats(const struct ees__kernels *kernels, const struc
 }
 
 static void pack_head(const struct ees__attend *a, size_t head, float *packed) {
-    a->kernels->attention_pack(&a->shape, a->qkv, 3 * a->shape.h * a->shape.d, head, packed);
+    const struct ees__attention *shape = &a->shape;
+    ees__attention_core(a->kernels, shape)->pack(shape, a->qkv, 3 * shape->h * shape->d, head, packed);
 }
 
 static void pack_heads(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
@@ -27,11 +28,12 @@ void ees__attend_begin(struct ees__attend *a, const struct ees__run *run) {
 
 void ees__attend_rows(const struct ees__attend *a, size_t first, size_t end, float *out, float *scratch) {
     const struct ees__attention *shape = &a->shape;
+    const struct ees__attention_core *core = ees__attention_core(a->kernels, shape);
     size_t c = shape->h * shape->d, place = a->all_packed ? head_floats(a->kernels, shape) : 0;
     for (size_t head = 0; head < shape->h; head++) {
         float *packed = a->packed + head * place;
         if (!a->all_packed)
             pack_head(a, head, packed);
-        a->kernels->attention(shape, a->qkv, 3 * c, head, first, end, packed, out, c, scratch);
+        core->run(shape, a->qkv, 3 * c, head, first, end, packed, out, c, scratch);
     }
 }

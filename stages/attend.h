@@ -19,7 +19,7 @@ size_t ees__attend_packed_floats(const struct ees__kernels *kernels, const struc
 /* Packs all heads if there is a team. To be called when `qkv` is complete. */
 void ees__attend_begin(struct ees__attend *a, const struct ees__run *run);
 
-/* out (t, h*d), rows [first, end). `scratch`: kernels->attention_scratch_floats(t, d), the part's own. */
+/* out (t, h*d), rows [first, end). `scratch`: the core's scratch_floats(t, d), the part's own. */
 void ees__attend_rows(const struct ees__attend *a, size_t first, size_t end, float *out, float *scratch);
 
 #endif

@@ -58,6 +58,7 @@ __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, con
         EES_TRY(op->open(&chain->loader, prefix, number, &unit->self, &cost, err));
     unit->op = op;
     unit->dims = chain->loader.dims;
+    unit->n_rows = chain->loader.n_rows;
     unit->info = (ees_unit_info){
         .name = unit->name,
         .block = chain->block,
@@ -73,12 +74,24 @@ __attribute__((format(printf, 7, 8))) static int append(struct chain *chain, con
     return 0;
 }
 
+/* Tokens of a block's result that anybody reads: of the last block often only those the final classifier does. */
+static size_t count_read_rows(const struct ees__config *config, const struct ees__dims *d, unsigned block) {
+    bool has_exits = config->n_exits && config->exits[config->n_exits - 1].after_block == block;
+    if (block < config->dims.n_blocks || has_exits)
+        return d->n_tokens;
+    return d->pool == EES__POOL_CLASS ? 1 : d->pool == EES__POOL_CLASS_DIST ? 2 : d->n_tokens;
+}
+
 /* `in_stage`: from 0. */
-static int append_block(struct chain *chain, const struct ees__backbone *backbone, unsigned in_stage, ees_error *err) {
+static int append_block(struct chain *chain, const struct ees__config *config, unsigned in_stage, ees_error *err) {
+    const struct ees__backbone *backbone = config->backbone;
     char prefix[24];
+    chain->loader.n_rows = count_read_rows(config, chain->loader.dims, chain->block);
     snprintf(prefix, sizeof prefix, "blk.%u", chain->block - 1);
     EES_TRY(append(chain, backbone->attention, prefix, in_stage, -1, err, "block%u.attn", chain->block));
-    return append(chain, backbone->mlp, prefix, in_stage, -1, err, "block%u.mlp", chain->block);
+    EES_TRY(append(chain, backbone->mlp, prefix, in_stage, -1, err, "block%u.mlp", chain->block));
+    chain->loader.n_rows = chain->loader.dims->n_tokens;
+    return 0;
 }
 
 static int append_exit(struct chain *chain, unsigned idx, const struct ees__exit *exit, ees_error *err) {
@@ -110,7 +123,7 @@ static int append_merge(struct chain *chain, const struct ees__backbone *backbon
 static int append_stage(struct chain *chain, const struct ees__config *config, unsigned stage, unsigned *next_exit,
                         ees_error *err) {
     for (unsigned i = 0; i < config->stages[stage].n_blocks; i++, chain->block++) {
-        EES_TRY(append_block(chain, config->backbone, i, err));
+        EES_TRY(append_block(chain, config, i, err));
         EES_TRY(append_exits(chain, config, next_exit, err));
     }
     return stage + 1 < config->n_stages ? append_merge(chain, config->backbone, stage, err) : 0;
@@ -123,6 +136,7 @@ static int append_all(struct chain *chain, const struct ees__config *config, ees
     chain->block = 1;
     for (unsigned s = 0; s < config->n_stages; s++) {
         chain->loader.dims = &chain->model->stage_dims[s];
+        chain->loader.n_rows = chain->loader.dims->n_tokens;
         EES_TRY(append_stage(chain, config, s, &next_exit, err));
     }
     chain->block = (unsigned)config->dims.n_blocks;
@@ -147,7 +161,10 @@ int ees__chain_open(struct ees_model *model, const struct ees__config *config, s
                     ees_error *err) {
     struct chain chain = {
         .model = model,
-        .loader = {.weights = weights, .kernels = model->kernels, .dims = &model->stage_dims[0]},
+        .loader = {.weights = weights,
+                   .kernels = model->kernels,
+                   .dims = &model->stage_dims[0],
+                   .n_rows = model->stage_dims[0].n_tokens},
     };
     int rc = append_all(&chain, config, err);
     if (rc == 0)

@@ -10,6 +10,7 @@ struct ees__loader {
     struct ees__weights *weights;
     const struct ees__kernels *kernels;
     const struct ees__dims *dims;    /* of the unit at hand */
+    size_t n_rows;                   /* of its result that are read: see struct ees__run */
     enum ees__precision precision;   /* of its large products */
     unsigned unit;                   /* its index */
     struct ees__large_matrix *large; /* matrices of large products so far, for those who rewrite a file */

@@ -18,6 +18,7 @@ struct ees__unit {
     char name[40];
     const struct ees__op *op; /* NULL: ingest */
     const struct ees__dims *dims;
+    size_t n_rows; /* of its result that later units read: see struct ees__run */
     void *self;
 };
 

@@ -108,6 +108,7 @@ struct ees__lane {
 struct ees__run {
     const struct ees__kernels *kernels;
     const struct ees__dims *dims; /* the unit's */
+    size_t n_rows; /* of a block half's result: the first so many tokens are all that anybody reads */
     size_t n;
     float *const *states; /* n: the embedding reads patches (N, 3*P*P) here; tokens (T, C) from then on */
     float *const *logits; /* n of (K,): written by heads */

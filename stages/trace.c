@@ -32,7 +32,9 @@ static int run_all(const ees_model *model, struct ees__item *item, struct ees__l
                    int (*tap)(void *opaque, const ees_tap *tap), void *opaque) {
     for (unsigned i = 0; i < model->info.n_units; i++) {
         int rc;
-        ees__unit_compute(model, &model->units[i], &item, 1, &rc, lane, NULL);
+        struct ees__unit whole = model->units[i];
+        whole.n_rows = whole.dims->n_tokens; /* the tap may look at all of them */
+        ees__unit_compute(model, &whole, &item, 1, &rc, lane, NULL);
         if (rc < 0)
             return rc;
         ees_tap seen = make_tap(model, i, item);

@@ -15,6 +15,7 @@ static void run_op(const ees_model *model, const struct ees__unit *unit, unsigne
         const struct ees__run run = {
             .kernels = model->kernels,
             .dims = unit->dims,
+            .n_rows = unit->n_rows,
             .n = n_at_once,
             .states = lane->states + i,
             .logits = lane->logits + i,

@@ -3,6 +3,8 @@
  * bqkv. One packed product makes all three; the residual is added by the last product as it stores. A layer scale (spec
  * 1.3) is part of Wo and bo. Some models norm each head's queries and keys (timm's qk_norm).
  *
+ * Of the last block often the class token alone is read: then only its query is made, and only its row goes on.
+ *
  * A frame's tokens are cut twice: into rows of LN1 and [Q|K|V], and when these are complete into query rows, each of
  * which goes through attention, projection and residual. */
 #include <math.h>
@@ -16,6 +18,7 @@ struct attention {
     struct ees__norm norm;
     struct ees__norm q_norm, k_norm; /* (D); zeroed: none */
     struct ees__linear qkv, proj;
+    struct ees__linear queries, rest; /* parts of qkv: the first columns, none of K or V, and those behind them */
     struct ees__attention shape;
     float eps;
 };
@@ -37,13 +40,14 @@ static size_t shared_floats(const struct ees__kernels *kernels, const struct ees
     return ees__piece_floats(shape->t * 3 * shape->h * shape->d) + ees__attend_packed_floats(kernels, shape);
 }
 
-static void fill_cost(const struct ees__kernels *kernels, const struct ees__attention *shape,
+static void fill_cost(const struct ees__kernels *kernels, const struct ees__attention *shape, size_t n_rows,
                       struct ees__op_cost *cost) {
     size_t t = shape->t, c = shape->h * shape->d;
     size_t inner = ees__max_size(kernels->linear_scratch_floats(t, 3 * c, c), kernels->linear_scratch_floats(t, c, c));
-    inner = ees__max_size(inner, kernels->attention_scratch_floats(t, shape->d));
+    inner = ees__max_size(inner, ees__attention_core(kernels, shape)->scratch_floats(t, shape->d));
     cost->scratch_floats = shared_floats(kernels, shape) + ees__piece_floats(t * c) + inner;
-    cost->flops = 2.0 * (4.0 * (double)t * (double)c * (double)c + 2.0 * (double)t * (double)t * (double)c);
+    double dt = (double)t, dc = (double)c, rows = (double)n_rows;
+    cost->flops = 2.0 * (2.0 * (dt + rows) * dc * dc + 2.0 * rows * dt * dc);
 }
 
 static int open_attention(struct ees__loader *loader, const char *prefix, unsigned number, void **self,
@@ -69,9 +73,12 @@ static int open_attention(struct ees__loader *loader, const char *prefix, unsign
     }
     a->eps = (float)d->norm_eps;
     a->shape = (struct ees__attention){.t = d->n_tokens, .h = d->n_heads, .d = c / d->n_heads};
-    a->shape.rounded = loader->precision != EES__F32;
+    a->shape.precision = loader->precision;
     a->shape.scale = (float)(1.0 / sqrt((double)a->shape.d));
-    fill_cost(loader->kernels, &a->shape, cost);
+    size_t n_queries = c / EES__PART_COLUMNS * EES__PART_COLUMNS;
+    a->queries = ees__linear_part(&a->qkv, 0, n_queries);
+    a->rest = ees__linear_part(&a->qkv, n_queries, 3 * c);
+    fill_cost(loader->kernels, &a->shape, loader->n_rows, cost);
     *self = a;
     return 0;
 }
@@ -97,17 +104,32 @@ static void norm_heads(const struct frame *f, const struct ees__norm *norm, floa
                                    ld);
 }
 
-static void project_in(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
+/* [Q|K|V] of rows, the first n_queries of which need a query. */
+static void multiply_qkv(const struct attention *a, const struct ees__kernels *kernels, const float *rows, size_t n,
+                         size_t n_queries, float *qkv, float *scratch) {
     static const struct ees__post store = {.op = EES__POST_NONE};
+    size_t c = a->proj.n;
+    if (n_queries == n) {
+        kernels->linear(&a->qkv, rows, c, n, qkv, 3 * c, &store, scratch);
+        return;
+    }
+    kernels->linear(&a->queries, rows, c, n_queries, qkv, 3 * c, &store, scratch);
+    kernels->linear(&a->rest, rows, c, n, qkv + a->queries.n, 3 * c, &store, scratch);
+}
+
+static void project_in(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
     const struct frame *f = ctx;
     const struct attention *a = f->op;
     const struct ees__kernels *kernels = f->run->kernels;
-    size_t c = a->proj.n, n = end - first;
+    size_t c = a->proj.n, n = end - first, n_queries = f->run->n_rows > first ? f->run->n_rows - first : 0;
     float *scratch = own_scratch(f, lane), *rows = ees__cut_piece(&scratch, a->shape.t * c);
     kernels->layernorm(f->state + first * c, c, n, c, a->norm.gamma, a->norm.beta, a->eps, rows, c);
-    kernels->linear(&a->qkv, rows, c, n, f->qkv + first * 3 * c, 3 * c, &store, scratch);
-    norm_heads(f, &a->q_norm, f->qkv + first * 3 * c, n);
-    norm_heads(f, &a->k_norm, f->qkv + first * 3 * c + c, n);
+    float *qkv = f->qkv + first * 3 * c;
+    if (n_queries > n)
+        n_queries = n;
+    multiply_qkv(a, kernels, rows, n, n_queries, qkv, scratch);
+    norm_heads(f, &a->q_norm, qkv, n_queries);
+    norm_heads(f, &a->k_norm, qkv + c, n);
 }
 
 static void attend(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
@@ -135,7 +157,7 @@ static void run_attention(const void *self, const struct ees__run *run) {
         };
         ees__run_share(run, project_in, &f, t, grain);
         ees__attend_begin(&f.attend, run);
-        ees__run_share(run, attend, &f, t, grain);
+        ees__run_share(run, attend, &f, run->n_rows, ees__row_grain(run, run->n_rows));
     }
 }
 

@@ -107,8 +107,8 @@ size_t ees__few_rows_floats(const struct ees__few_rows *b, const struct ees__ker
     *item =
         rows + ees__piece_floats(n * b->n_heads * c) + ees__max_size(linear, ees__block_mlp_floats(b->mlp, kernels, n));
     return *item + ees__piece_floats(core_rows(b) * 3 * c) +
-           ees__piece_floats(kernels->attention_packed_floats(b->shape.t, c)) +
-           kernels->attention_scratch_floats(b->shape.t, c);
+           ees__piece_floats(ees__attention_core(kernels, &b->shape)->packed_floats(b->shape.t, c)) +
+           ees__attention_core(kernels, &b->shape)->scratch_floats(b->shape.t, c);
 }
 
 double ees__few_rows_flops(const struct ees__few_rows *b) {
@@ -120,16 +120,17 @@ double ees__few_rows_flops(const struct ees__few_rows *b) {
 static void mix_tokens(const struct ees__few_rows *b, const struct ees__run *run, const float *state, float *queries,
                        float *scratch) {
     const struct ees__kernels *kernels = run->kernels;
+    const struct ees__attention_core *attention = ees__attention_core(kernels, &b->shape);
     size_t t = b->shape.t, c = b->shape.d, n = b->n_rows * b->n_heads;
     float *core = ees__cut_piece(&scratch, core_rows(b) * 3 * c);
-    float *packed = ees__cut_piece(&scratch, kernels->attention_packed_floats(t, c));
+    float *packed = ees__cut_piece(&scratch, attention->packed_floats(t, c));
     kernels->layernorm(state, c, t, c, b->norm.gamma, b->norm.beta, b->eps, core + c, 3 * c);
     for (size_t j = 0; j < t; j++)
         memcpy(core + (3 * j + 2) * c, core + (3 * j + 1) * c, c * sizeof *core);
     for (size_t i = 0; i < n; i++)
         memcpy(core + 3 * i * c, queries + i * c, c * sizeof *core);
-    kernels->attention_pack(&b->shape, core, 3 * c, 0, packed);
-    kernels->attention(&b->shape, core, 3 * c, 0, 0, n, packed, queries, c, scratch);
+    attention->pack(&b->shape, core, 3 * c, 0, packed);
+    attention->run(&b->shape, core, 3 * c, 0, 0, n, packed, queries, c, scratch);
 }
 
 void ees__few_rows_run(const struct ees__few_rows *b, const struct ees__run *run, float *rows, float *scratch) {

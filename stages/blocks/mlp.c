@@ -33,10 +33,14 @@ static int load_linears(struct ees__loader *loader, const char *prefix, struct m
                                    err);
 }
 
+/* From one hidden row to the next: a cache line more than it has, so that rows of 4096 bytes do not fall into the same
+ * sets. */
+static size_t hidden_ld(const struct mlp *m) { return m->fc1.n + EES_CACHE_LINE / sizeof(float); }
+
 size_t ees__block_mlp_floats(const void *self, const struct ees__kernels *kernels, size_t n) {
     const struct mlp *m = self;
     size_t c = m->fc2.n, width = m->fc1.n;
-    return ees__piece_floats(n * c) + ees__piece_floats(n * width) +
+    return ees__piece_floats(n * c) + ees__piece_floats(n * hidden_ld(m)) +
            ees__max_size(kernels->linear_scratch_floats(n, width, c), kernels->linear_scratch_floats(n, c, m->fc2.k));
 }
 
@@ -63,7 +67,7 @@ static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned num
     m->gated = d->swiglu;
     m->post.op = m->gated ? EES__POST_NONE : d->activation;
     cost->scratch_floats = ees__block_mlp_floats(m, loader->kernels, t < EES__CHUNK_ROWS ? t : EES__CHUNK_ROWS);
-    cost->flops = ees__block_mlp_flops(m, t);
+    cost->flops = ees__block_mlp_flops(m, loader->n_rows);
     *self = m;
     return 0;
 }
@@ -71,13 +75,13 @@ static int open_mlp(struct ees__loader *loader, const char *prefix, unsigned num
 void ees__block_mlp_rows(const void *self, const struct ees__kernels *kernels, float *rows, size_t n, float *scratch) {
     static const struct ees__post add = {.op = EES__POST_ADD};
     const struct mlp *m = self;
-    size_t c = m->fc2.n, width = m->fc1.n;
-    float *normed = ees__cut_piece(&scratch, n * c), *hidden = ees__cut_piece(&scratch, n * width);
+    size_t c = m->fc2.n, ld = hidden_ld(m);
+    float *normed = ees__cut_piece(&scratch, n * c), *hidden = ees__cut_piece(&scratch, n * ld);
     kernels->layernorm(rows, c, n, c, m->norm.gamma, m->norm.beta, m->eps, normed, c);
-    kernels->linear(&m->fc1, normed, c, n, hidden, width, &m->post, scratch);
+    kernels->linear(&m->fc1, normed, c, n, hidden, ld, &m->post, scratch);
     if (m->gated)
-        kernels->silu_gate(hidden, width, n, m->fc2.k);
-    kernels->linear(&m->fc2, hidden, width, n, rows, c, &add, scratch);
+        kernels->silu_gate(hidden, ld, n, m->fc2.k);
+    kernels->linear(&m->fc2, hidden, ld, n, rows, c, &add, scratch);
 }
 
 /* One frame. */
@@ -97,10 +101,10 @@ static void run_rows(void *ctx, size_t first, size_t end, struct ees__lane *lane
 }
 
 static void run_mlp(const void *self, const struct ees__run *run) {
-    size_t t = run->dims->n_tokens;
+    size_t n = run->n_rows;
     for (size_t i = 0; i < run->n; i++) {
         struct frame f = {.op = self, .run = run, .state = run->states[i]};
-        ees__run_share(run, run_rows, &f, t, ees__row_grain(run, t));
+        ees__run_share(run, run_rows, &f, n, ees__row_grain(run, n));
     }
 }
 

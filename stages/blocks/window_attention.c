@@ -116,12 +116,13 @@ static int load_bias(struct ees__loader *loader, const char *prefix, const struc
  * head. */
 static void fill_cost(const struct ees__kernels *kernels, const struct window_attention *a, struct ees__op_cost *cost) {
     const struct ees__attention *s = &a->shape;
+    const struct ees__attention_core *core = ees__attention_core(kernels, s);
     size_t rows = a->group * s->t, c = s->h * s->d;
     size_t inner =
         ees__max_size(kernels->linear_scratch_floats(rows, 3 * c, c), kernels->linear_scratch_floats(rows, c, c));
-    inner = ees__max_size(inner, kernels->attention_scratch_floats(s->t, s->d));
+    inner = ees__max_size(inner, core->scratch_floats(s->t, s->d));
     cost->scratch_floats = ees__piece_floats(rows * c) + ees__piece_floats(rows * 3 * c) +
-                           ees__piece_floats(kernels->attention_packed_floats(s->t, s->d)) + inner;
+                           ees__piece_floats(core->packed_floats(s->t, s->d)) + inner;
     double n_rows = (double)(a->n_windows * s->t), dc = (double)c;
     cost->flops = 2.0 * n_rows * dc * (4.0 * dc + 2.0 * (double)s->t);
 }
@@ -148,7 +149,7 @@ static int open_windows(struct ees__loader *loader, const char *prefix, unsigned
     a->eps = (float)d->norm_eps;
     a->n_windows = windows.rows * windows.columns;
     a->shape = (struct ees__attention){.t = windows.h * windows.w, .h = d->n_heads, .d = d->n_channels / d->n_heads};
-    a->shape.rounded = loader->precision != EES__F32;
+    a->shape.precision = loader->precision;
     a->shape.scale = (float)(1.0 / sqrt((double)a->shape.d));
     a->group = ees__max_size(EES__CHUNK_ROWS / a->shape.t, 1);
     int rc = load_windows(loader, prefix, &windows, a, err);
@@ -199,15 +200,15 @@ static void scatter(const struct frame *f, const uint32_t *token, size_t n, cons
 static void attend(const struct frame *f, size_t first, size_t n, const float *qkv, float *out, float *packed,
                    float *scratch) {
     const struct window_attention *a = f->op;
-    const struct ees__kernels *kernels = f->run->kernels;
+    const struct ees__attention_core *core = ees__attention_core(f->run->kernels, &a->shape);
     struct ees__attention shape = a->shape;
     size_t t = shape.t, c = a->proj.n;
     for (size_t head = 0; head < shape.h; head++)
         for (size_t i = 0; i < n; i++) {
             unsigned kind = a->kind[first + i];
             shape.mask = kind ? a->masks + kind * t * ees__score_ld(t) : NULL;
-            kernels->attention_pack(&shape, qkv + i * t * 3 * c, 3 * c, head, packed);
-            kernels->attention(&shape, qkv + i * t * 3 * c, 3 * c, head, 0, t, packed, out + i * t * c, c, scratch);
+            core->pack(&shape, qkv + i * t * 3 * c, 3 * c, head, packed);
+            core->run(&shape, qkv + i * t * 3 * c, 3 * c, head, 0, t, packed, out + i * t * c, c, scratch);
         }
 }
 
@@ -218,7 +219,8 @@ static void run_group(const struct frame *f, size_t first, size_t n, float *scra
     size_t t = a->shape.t, c = a->proj.n;
     const uint32_t *token = a->token + first * t;
     float *rows = ees__cut_piece(&scratch, n * t * c), *qkv = ees__cut_piece(&scratch, n * t * 3 * c);
-    float *packed = ees__cut_piece(&scratch, kernels->attention_packed_floats(t, a->shape.d)), *projected = qkv;
+    float *packed = ees__cut_piece(&scratch, ees__attention_core(kernels, &a->shape)->packed_floats(t, a->shape.d)),
+          *projected = qkv;
     gather(f, token, n * t, rows);
     kernels->linear(&a->qkv, rows, c, n * t, qkv, 3 * c, &store, scratch);
     attend(f, first, n, qkv, rows, packed, scratch);

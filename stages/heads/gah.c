@@ -45,8 +45,8 @@ static size_t rows_floats(const struct gah *g, size_t n_frames) {
 static void fill_cost(const struct ees__loader *loader, const struct gah *g, struct ees__op_cost *cost) {
     const struct ees__kernels *kernels = loader->kernels;
     size_t n = g->shape.t, c = g->tail.last.n;
-    size_t inner =
-        ees__max_size(kernels->linear_scratch_floats(n, 3 * c, c), kernels->attention_scratch_floats(n, g->shape.d));
+    size_t inner = ees__max_size(kernels->linear_scratch_floats(n, 3 * c, c),
+                                 ees__attention_core(kernels, &g->shape)->scratch_floats(n, g->shape.d));
     double dn = (double)n, dc = (double)c;
     cost->item_floats = g->n_joined > 1 ? rows_floats(g, 1) : 0;
     cost->scratch_floats = rows_floats(g, 1) + ees__attend_packed_floats(kernels, &g->shape);

@@ -57,6 +57,7 @@ static int open_block(struct ees__loader *loader, const char *prefix, struct vit
     snprintf(block, sizeof block, "%s.blk", prefix);
     EES_TRY(make_block_dims(loader, block, &dims, err));
     loader->dims = &dims;
+    loader->n_rows = dims.n_tokens;
     int rc = ees__block_attention.open(loader, block, 0, &v->attention, &attention, err);
     if (rc == 0)
         rc = ees__block_mlp.open(loader, block, 0, &v->mlp, &mlp, err);
@@ -93,6 +94,7 @@ static void run_vit(const void *self, const struct ees__run *run) {
     struct ees__tail_run tail = ees__tail_begin(&v->tail, run, n, &scratch);
     struct ees__run block = *run;
     block.n = 1;
+    block.n_rows = run->dims->n_tokens;
     block.states = &tokens;
     for (size_t i = 0; i < run->n; i++) {
         memcpy(tokens, run->states[i], n_tokens * c * sizeof *tokens);

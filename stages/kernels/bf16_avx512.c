@@ -41,6 +41,7 @@ INLINE vector_x load_x(const uint16_t *p) {
 NARROW_PRODUCT(ees__bf16_avx512);
 
 const struct ees__attention_core ees__attention_bf16_avx512 = {
+    .packed_floats = attention_packed_floats,
     .scratch_floats = attention_scratch_floats,
     .pack = attention_pack,
     .run = attention,

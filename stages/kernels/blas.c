@@ -92,6 +92,13 @@ static void attention(const struct ees__attention *a, const float *qkv, size_t l
     }
 }
 
+static const struct ees__attention_core f32_attention = {
+    .packed_floats = ees__attention_packed_none,
+    .scratch_floats = attention_scratch_floats,
+    .pack = ees__attention_pack_none,
+    .run = attention,
+};
+
 const struct ees__kernels ees__kernels_blas = {
     .name = "blas",
     .tile_rows = 16, /* of the libraries we know */
@@ -99,10 +106,7 @@ const struct ees__kernels ees__kernels_blas = {
     .linear_scratch_floats = ees__linear_scratch_floats,
     .linear = ees__linear_run,
     .layernorm = ees__layernorm_scalar,
-    .attention_packed_floats = ees__attention_packed_none,
-    .attention_scratch_floats = attention_scratch_floats,
-    .attention_pack = ees__attention_pack_none,
-    .attention = attention,
+    .attention = {[EES__F32] = &f32_attention},
     .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
     .silu_gate = ees__silu_gate_scalar,
     .column_mean = ees__column_mean_scalar,

@@ -15,8 +15,8 @@ struct level {
     const char *name;
     const struct ees__kernels *base;
     const struct ees__product *s8, *bf16;
-    const struct ees__attention_core *core; /* NULL: the base's */
-    unsigned cpu_flags;                     /* all needed; 0: runs on any CPU */
+    const struct ees__attention_core *bf16_core, *s8_core; /* NULL: the base's */
+    unsigned cpu_flags;                                    /* all needed; 0: runs on any CPU */
 };
 
 #if defined(__x86_64__)
@@ -32,17 +32,19 @@ struct level {
 
 static const struct level levels[] = {
     {"avx512bf16", X86(ees__kernels_avx512), X86(ees__s8_avx512vnni), X86(ees__bf16_avx512),
-     X86(ees__attention_bf16_avx512), EES__CPU_AVX512 | EES__CPU_AVX512_VNNI | EES__CPU_AVX512_BF16},
-    {"avx512vnni", X86(ees__kernels_avx512), X86(ees__s8_avx512vnni), NULL, NULL,
+     X86(ees__attention_bf16_avx512), X86(ees__attention_s8_avx512vnni),
+     EES__CPU_AVX512 | EES__CPU_AVX512_VNNI | EES__CPU_AVX512_BF16},
+    {"avx512vnni", X86(ees__kernels_avx512), X86(ees__s8_avx512vnni), NULL, NULL, X86(ees__attention_s8_avx512vnni),
      EES__CPU_AVX512 | EES__CPU_AVX512_VNNI},
-    {"avx512", X86(ees__kernels_avx512), X86(ees__s8_avx512), NULL, NULL, EES__CPU_AVX512},
-    {"avx2vnni", X86(ees__kernels_avx2), X86(ees__s8_avx2vnni), NULL, NULL, EES__CPU_AVX2 | EES__CPU_AVX_VNNI},
-    {"avx2", X86(ees__kernels_avx2), X86(ees__s8_avx2), NULL, NULL, EES__CPU_AVX2},
-    {"i8mm", ARM(ees__kernels_neon), ARM(ees__s8_i8mm), NULL, NULL, EES__CPU_NEON | EES__CPU_DOTPROD | EES__CPU_I8MM},
-    {"dotprod", ARM(ees__kernels_neon), ARM(ees__s8_dotprod), NULL, NULL, EES__CPU_NEON | EES__CPU_DOTPROD},
-    {"neon", ARM(ees__kernels_neon), ARM(ees__s8_neon), NULL, NULL, EES__CPU_NEON},
-    {"blas", &ees__kernels_blas, &ees__s8_scalar, NULL, NULL, 0},
-    {"scalar", &ees__kernels_scalar, &ees__s8_scalar, &ees__bf16_scalar, NULL, 0},
+    {"avx512", X86(ees__kernels_avx512), X86(ees__s8_avx512), NULL, NULL, NULL, EES__CPU_AVX512},
+    {"avx2vnni", X86(ees__kernels_avx2), X86(ees__s8_avx2vnni), NULL, NULL, NULL, EES__CPU_AVX2 | EES__CPU_AVX_VNNI},
+    {"avx2", X86(ees__kernels_avx2), X86(ees__s8_avx2), NULL, NULL, NULL, EES__CPU_AVX2},
+    {"i8mm", ARM(ees__kernels_neon), ARM(ees__s8_i8mm), NULL, NULL, NULL,
+     EES__CPU_NEON | EES__CPU_DOTPROD | EES__CPU_I8MM},
+    {"dotprod", ARM(ees__kernels_neon), ARM(ees__s8_dotprod), NULL, NULL, NULL, EES__CPU_NEON | EES__CPU_DOTPROD},
+    {"neon", ARM(ees__kernels_neon), ARM(ees__s8_neon), NULL, NULL, NULL, EES__CPU_NEON},
+    {"blas", &ees__kernels_blas, &ees__s8_scalar, NULL, NULL, NULL, 0},
+    {"scalar", &ees__kernels_scalar, &ees__s8_scalar, &ees__bf16_scalar, NULL, NULL, 0},
 };
 enum { N_LEVELS = sizeof levels / sizeof *levels };
 
@@ -57,11 +59,9 @@ static void fill_tables(void) {
         tables[i].name = levels[i].name;
         tables[i].products[EES__S8] = levels[i].s8;
         tables[i].products[EES__BF16] = levels[i].bf16;
-        if (levels[i].core) {
-            tables[i].attention_scratch_floats = levels[i].core->scratch_floats;
-            tables[i].attention_pack = levels[i].core->pack;
-            tables[i].attention = levels[i].core->run;
-        }
+        const struct ees__attention_core *exact = tables[i].attention[EES__F32];
+        tables[i].attention[EES__S8] = levels[i].s8_core ? levels[i].s8_core : exact;
+        tables[i].attention[EES__BF16] = levels[i].bf16_core ? levels[i].bf16_core : exact;
     }
 }
 

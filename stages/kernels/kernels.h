@@ -24,7 +24,10 @@
  * the rest is one float32 fused multiply-add, so every level gives the same bits up to the post operation. A row with a
  * NaN or an infinity gives NaNs; values below 2^-100 of a row that has no larger ones count as 0.
  *
- * bf16: x and W are rounded to nearest even, products are summed in float32. */
+ * bf16: x and W are rounded to nearest even, products are summed in float32.
+ *
+ * gelu of either is off by at most EES__NARROW_GELU, or a quarter of that times itself where it is larger than 4. */
+#define EES__NARROW_GELU 0x1.3p-13f
 enum ees__precision { EES__F32, EES__BF16, EES__S8, EES__N_PRECISIONS };
 
 /* "fp32", "bf16", "int8". */
@@ -70,10 +73,24 @@ struct ees__post {
  * element of a row must be finite. */
 struct ees__attention {
     size_t t, h, d;
-    float scale;       /* of the scores */
-    const float *bias; /* (h, t, ld) or NULL */
-    const float *mask; /* (t, ld), of every head, or NULL */
-    bool rounded;      /* a level may round what it multiplies to bf16, where that is faster */
+    float scale;                   /* of the scores */
+    const float *bias;             /* (h, t, ld) or NULL */
+    const float *mask;             /* (t, ld), of every head, or NULL */
+    enum ees__precision precision; /* what a level may round what it multiplies to, where that is faster */
+};
+
+/* Self-attention core of one head. qkv is (t, 3*h*d): columns [Q | K | V], each head-major; out (t, h*d) =
+ * softmax(Q K^T * scale + bias + mask) V, heads concatenated. The t x t scores are never stored whole.
+ *
+ * pack() brings K and V of `head` into the core's own layout, run() computes rows [first, end) of the head's columns of
+ * `out` from them. Rows do not depend on each other, so parts of a head may be computed by several threads from one
+ * packing. Both kinds of memory are aligned to a cache line; sizes that overflow are SIZE_MAX. */
+struct ees__attention_core {
+    size_t (*packed_floats)(size_t t, size_t d);
+    size_t (*scratch_floats)(size_t t, size_t d);
+    void (*pack)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, float *packed);
+    void (*run)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first, size_t end,
+                const float *packed, float *out, size_t ldout, float *scratch);
 };
 
 /* Products of one precision at one level. */
@@ -106,17 +123,7 @@ struct ees__kernels {
     void (*layernorm)(const float *x, size_t ldx, size_t rows, size_t c, const float *gamma, const float *beta,
                       float eps, float *y, size_t ldy);
 
-    /* Self-attention core of one head. qkv is (t, 3*h*d): columns [Q | K | V], each head-major; out (t, h*d) =
-     * softmax(Q K^T * scale + bias + mask) V, heads concatenated. The t x t scores are never stored whole.
-     *
-     * attention_pack() brings K and V of `head` into the level's own layout, attention() computes rows
-     * [first, end) of the head's columns of `out` from them. Rows do not depend on each other, so parts of a head may
-     * be computed by several threads from one packing. Both kinds of memory are aligned to a cache line. */
-    size_t (*attention_packed_floats)(size_t t, size_t d);
-    size_t (*attention_scratch_floats)(size_t t, size_t d);
-    void (*attention_pack)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, float *packed);
-    void (*attention)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first,
-                      size_t end, const float *packed, float *out, size_t ldout, float *scratch);
+    const struct ees__attention_core *attention[EES__N_PRECISIONS]; /* float32's where rounding is not faster */
 
     /* Depthwise 3x3, stride 1, zero padding 1, then gelu, on a grid (h, w, c): y = gelu(conv(x) + bias), rows
      * [first, end) of the grid. `weight` is (9, c), tap-major. x and y do not overlap. */
@@ -136,6 +143,11 @@ struct ees__kernels {
 
 enum { EES__READ_FLOATS = 256 };
 
+static inline const struct ees__attention_core *ees__attention_core(const struct ees__kernels *kernels,
+                                                                    const struct ees__attention *a) {
+    return kernels->attention[a->precision];
+}
+
 /* The best level this CPU has (NULL or "auto"), or the one named; NULL with a report when the CPU or the build lacks it
  * (EES_EUNSUPPORTED) or nobody knows the name (EES_EINVAL). */
 const struct ees__kernels *ees__kernels_get(const char *name, ees_error *err);
@@ -152,6 +164,10 @@ int ees__linear_open(const struct ees__kernels *kernels, const float *w, const f
                      struct ees__linear *out, ees_error *err); /* float32 */
 void ees__linear_close(struct ees__linear *l);                 /* accepts a zeroed one */
 size_t ees__linear_bytes(const struct ees__linear *l);
+
+/* Rows [first, n) of W alone, in the memory of `l`: not to be closed. `first` is a multiple of EES__PART_COLUMNS. */
+enum { EES__PART_COLUMNS = 64 };
+struct ees__linear ees__linear_part(const struct ees__linear *l, size_t first, size_t n);
 
 /* q of a row of n weights for int8, and its scale. Values below 2^-100 everywhere: scale 0, q 0. */
 float ees__quantise_row(const float *w, size_t n, int8_t *q);

@@ -21,15 +21,9 @@ extern const struct ees__kernels ees__kernels_neon;
 extern const struct ees__product ees__s8_neon, ees__s8_dotprod, ees__s8_i8mm;
 #endif
 
-/* An attention core in place of a float32 level's own; K and V packed take no more room than there. */
-struct ees__attention_core {
-    size_t (*scratch_floats)(size_t t, size_t d);
-    void (*pack)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, float *packed);
-    void (*run)(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first, size_t end,
-                const float *packed, float *out, size_t ldout, float *scratch);
-};
+/* Attention on rounded elements. */
 #if defined(__x86_64__)
-extern const struct ees__attention_core ees__attention_bf16_avx512;
+extern const struct ees__attention_core ees__attention_bf16_avx512, ees__attention_s8_avx512vnni;
 #endif
 
 /* The two members every table shares: a product by the linear's own precision, and room for the hungriest precision. */

@@ -145,6 +145,18 @@ void ees__linear_close(struct ees__linear *l) {
     *l = (struct ees__linear){0};
 }
 
+_Static_assert((int)EES__PART_COLUMNS == (int)EES__MAX_TILE_COLUMNS, "parts are whole panels");
+
+struct ees__linear ees__linear_part(const struct ees__linear *l, size_t first, size_t n) {
+    struct ees__linear part = *l;
+    part.n = n - first;
+    part.packed = (char *)l->packed + l->product->packed_bytes(first, l->k);
+    part.bias += first;
+    part.scale = l->scale ? l->scale + first : NULL;
+    part.sums = l->sums ? l->sums + first : NULL;
+    return part;
+}
+
 size_t ees__linear_bytes(const struct ees__linear *l) {
     size_t padded = ees__round_up(l->n, EES__MAX_TILE_COLUMNS);
     return l->product->packed_bytes(l->n, l->k) + padded * sizeof(float) * (l->scale ? 3 : 1);

@@ -10,7 +10,7 @@
 
 #define vector_max(a, b)  ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define vector_min(a, b)  ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
-#define vector_round(a)   ((vi)_mm256_cvtps_epi32((__m256)(a)))
+#define vector_low(a)     low_halves((__m256i)(a))
 #define vector_largest(a) lanes_max(a)
 #define vector_total(a)   lanes_sum(a)
 
@@ -19,6 +19,11 @@
 typedef int8_t narrow;
 typedef int16_t narrow_x;
 typedef __m256i vector_w, vector_x;
+
+INLINE __m128i low_halves(__m256i v) {
+    __m256i pairs = _mm256_packus_epi32(_mm256_and_si256(v, _mm256_set1_epi32(0xffff)), _mm256_setzero_si256());
+    return _mm256_castsi256_si128(_mm256_permute4x64_epi64(pairs, 0x08));
+}
 
 #define X_SHIFT     0
 #define GROUP       2

@@ -10,7 +10,7 @@
 
 #define vector_max(a, b)  ((vf)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define vector_min(a, b)  ((vf)_mm256_min_ps((__m256)(a), (__m256)(b)))
-#define vector_round(a)   ((vi)_mm256_cvtps_epi32((__m256)(a)))
+#define vector_low(a)     __builtin_convertvector(a, vn)
 #define vector_largest(a) lanes_max(a)
 #define vector_total(a)   lanes_sum(a)
 

@@ -11,7 +11,7 @@
 
 #define vector_max(a, b)  ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define vector_min(a, b)  ((vf)_mm512_min_ps((__m512)(a), (__m512)(b)))
-#define vector_round(a)   ((vi)_mm512_cvtps_epi32((__m512)(a)))
+#define vector_low(a)     _mm512_cvtepi32_epi16((__m512i)(a))
 #define vector_largest(a) _mm512_reduce_max_ps((__m512)(a))
 #define vector_total(a)   _mm512_reduce_add_ps((__m512)(a))
 

@@ -10,7 +10,7 @@
 
 #define vector_max(a, b)  ((vf)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define vector_min(a, b)  ((vf)_mm512_min_ps((__m512)(a), (__m512)(b)))
-#define vector_round(a)   ((vi)_mm512_cvtps_epi32((__m512)(a)))
+#define vector_low(a)     _mm512_cvtepi32_epi8((__m512i)(a))
 #define vector_largest(a) _mm512_reduce_max_ps((__m512)(a))
 #define vector_total(a)   _mm512_reduce_add_ps((__m512)(a))
 
@@ -38,5 +38,7 @@ INLINE vector_x load_x(const uint8_t *p) {
 
 #include "stages/kernels/simd_s8.h"
 #include "stages/kernels/simd_dot.h"
+#include "stages/kernels/simd_s8_attention.h"
 
 NARROW_PRODUCT(ees__s8_avx512vnni);
+S8_ATTENTION(ees__attention_s8_avx512vnni);

@@ -11,7 +11,7 @@
 
 #define vector_max(a, b)  ((vf)vmaxq_f32((float32x4_t)(a), (float32x4_t)(b)))
 #define vector_min(a, b)  ((vf)vminq_f32((float32x4_t)(a), (float32x4_t)(b)))
-#define vector_round(a)   ((vi)vcvtnq_s32_f32((float32x4_t)(a)))
+#define vector_low(a)     __builtin_convertvector(a, vn)
 #define vector_largest(a) vmaxvq_f32((float32x4_t)(a))
 #define vector_total(a)   vaddvq_f32((float32x4_t)(a))
 

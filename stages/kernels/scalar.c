@@ -94,8 +94,8 @@ static void s8_run(const struct ees__linear *l, const float *x, size_t ldx, size
         float inverse;
         const struct ees__narrow_row row = find_row(x, l->k, &inverse);
         for (size_t p = 0; p < l->k; p++) {
-            float rounded = rintf(x[p] * inverse) + (float)row.zero;
-            u[p] = (uint8_t)fminf(fmaxf(rounded, 0.0f), 255.0f);
+            float rounded = fmaf(x[p], inverse, EES__ROUNDER + (float)row.zero) - EES__ROUNDER;
+            u[p] = (uint8_t)fminf(fmaxf(rounded, 0.0f), 255.0f); /* of a NaN any; others need no clamp */
         }
         for (size_t j = 0; j < l->n; j++) {
             int32_t sum = 0;
@@ -264,6 +264,13 @@ void ees__post_scalar(float *y, size_t ldy, size_t m, size_t n, const struct ees
             y[i * ldy + j] = apply_post(y[i * ldy + j], 0, j, post);
 }
 
+static const struct ees__attention_core f32_attention = {
+    .packed_floats = ees__attention_packed_none,
+    .scratch_floats = attention_scratch_floats,
+    .pack = ees__attention_pack_none,
+    .run = attention,
+};
+
 const struct ees__kernels ees__kernels_scalar = {
     .name = "scalar",
     .tile_rows = 1,
@@ -271,10 +278,7 @@ const struct ees__kernels ees__kernels_scalar = {
     .linear_scratch_floats = ees__linear_scratch_floats,
     .linear = ees__linear_run,
     .layernorm = ees__layernorm_scalar,
-    .attention_packed_floats = ees__attention_packed_none,
-    .attention_scratch_floats = attention_scratch_floats,
-    .attention_pack = ees__attention_pack_none,
-    .attention = attention,
+    .attention = {[EES__F32] = &f32_attention},
     .depthwise3x3_gelu = ees__depthwise3x3_gelu_scalar,
     .silu_gate = ees__silu_gate_scalar,
     .column_mean = ees__column_mean_scalar,

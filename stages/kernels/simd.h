@@ -22,10 +22,7 @@
         .linear_scratch_floats = ees__linear_scratch_floats,                                                           \
         .linear = ees__linear_run,                                                                                     \
         .layernorm = layernorm,                                                                                        \
-        .attention_packed_floats = attention_packed_floats,                                                            \
-        .attention_scratch_floats = attention_scratch_floats,                                                          \
-        .attention_pack = attention_pack,                                                                              \
-        .attention = attention,                                                                                        \
+        .attention = {[EES__F32] = &f32_attention},                                                                    \
         .depthwise3x3_gelu = depthwise3x3_gelu,                                                                        \
         .silu_gate = silu_gate,                                                                                        \
         .column_mean = column_mean,                                                                                    \

@@ -89,4 +89,11 @@ static void attention(const struct ees__attention *a, const float *qkv, size_t l
     }
 }
 
+static const struct ees__attention_core f32_attention = {
+    .packed_floats = attention_packed_floats,
+    .scratch_floats = attention_scratch_floats,
+    .pack = attention_pack,
+    .run = attention,
+};
+
 #endif

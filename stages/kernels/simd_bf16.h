@@ -9,10 +9,22 @@
 
 typedef vf accumulator;
 
+struct terms {
+    vf bias[TILE_VECTORS];
+};
+
 #include "stages/kernels/simd_narrow.h"
 
-INLINE vf finish(accumulator sum, const struct panel_step *step, size_t column, const struct ees__narrow_row *row) {
-    return sum + load(step->bias + column);
+INLINE struct terms load_terms(const struct panel_step *step) {
+    struct terms t;
+    UNROLLED
+    for (int j = 0; j < TILE_VECTORS; j++)
+        t.bias[j] = load(step->bias + j * VL);
+    return t;
+}
+
+INLINE vf finish(accumulator sum, const struct terms *terms, int vector, const struct ees__narrow_row *row) {
+    return sum + terms->bias[vector];
 }
 
 /* Zeros behind the row: a NaN times a zero weight would be one. */

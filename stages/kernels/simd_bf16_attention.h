@@ -1,13 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* Attention core on bf16 elements, for heads that may be rounded (struct ees__attention): scores and softmax are
- * float32, what is multiplied is rounded. K (times the scale) and V are packed as panels of weights, V's with two
- * tokens to a group. The level's float32 functions serve the other heads. */
+/* Attention core on bf16 elements: scores and softmax are float32, what is multiplied is rounded. K (times the scale)
+ * and V are packed as panels of weights, V's with two tokens to a group. */
 #ifndef EES_STAGES_KERNELS_SIMD_BF16_ATTENTION_H
 #define EES_STAGES_KERNELS_SIMD_BF16_ATTENTION_H
 
 static const float no_bias[TILE_COLUMNS];
 
 static size_t keys_elements(size_t t, size_t d) { return ees__round_up(t, TILE_COLUMNS) * ees__round_up(d, STEP); }
+
+/* Two bytes an element. */
+static size_t attention_packed_floats(size_t t, size_t d) {
+    size_t keys, values, sum;
+    if (!ees__mul(ees__round_up(t, TILE_COLUMNS), ees__round_up(d, STEP), &keys) ||
+        !ees__mul(ees__round_up(d, TILE_COLUMNS), ees__round_up(t, STEP), &values) || !ees__add(keys, values, &sum))
+        return SIZE_MAX;
+    return (sum + 1) / 2;
+}
 
 /* Keys are columns of the first product: a group is two channels of one key. */
 static void pack_keys(const float *k, size_t ldk, size_t t, size_t d, float scale, narrow *packed) {
@@ -50,12 +58,11 @@ static void multiply_cached(const narrow *b, size_t k, const narrow_x *a, size_t
 
 /* What attend_rows() needs beside the packed head: float32 scores, then rounded queries and probabilities. */
 static size_t attention_scratch_floats(size_t t, size_t d) {
-    size_t scores, tile, base = ees__kernels_avx512.attention_scratch_floats(t, d);
+    size_t floats;
     if (t > SIZE_MAX / 8 || d > SIZE_MAX / 8 ||
-        !ees__mul(scores_ld(t) + ees__narrow_ld(t) + ees__narrow_ld(d), 1, &scores) ||
-        !ees__mul(scores, TILE_ROWS, &tile))
+        !ees__mul(scores_ld(t) + ees__narrow_ld(t) + ees__narrow_ld(d), TILE_ROWS, &floats))
         return SIZE_MAX;
-    return tile > base ? tile : base;
+    return floats;
 }
 
 /* A packed head. */
@@ -91,10 +98,6 @@ static void attend_rows(const struct packed_head *head, const float *q, size_t l
 }
 
 static void attention_pack(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, float *packed) {
-    if (!a->rounded) {
-        ees__kernels_avx512.attention_pack(a, qkv, ldqkv, head, packed);
-        return;
-    }
     const float *k = qkv + (a->h + head) * a->d, *v = k + a->h * a->d;
     narrow *to = (narrow *)packed;
     pack_keys(k, ldqkv, a->t, a->d, a->scale, to);
@@ -103,10 +106,6 @@ static void attention_pack(const struct ees__attention *a, const float *qkv, siz
 
 static void attention(const struct ees__attention *a, const float *qkv, size_t ldqkv, size_t head, size_t first,
                       size_t end, const float *packed, float *out, size_t ldout, float *scratch) {
-    if (!a->rounded) {
-        ees__kernels_avx512.attention(a, qkv, ldqkv, head, first, end, packed, out, ldout, scratch);
-        return;
-    }
     const narrow *keys = (const narrow *)packed;
     const struct packed_head one = {
         .keys = keys,

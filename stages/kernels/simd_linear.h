@@ -96,7 +96,7 @@ static void f32_pack(const void *w, size_t n, size_t k, void *packed) { pack_pan
 static void multiply_rows(const struct panel_step *step, const float *a, size_t lda, size_t rows, float *y,
                           size_t ldy) {
     tiles[rows](step, a, lda, y, ldy);
-    activate_tile(step->post, y, ldy, rows, step->scale, step->shift);
+    activate_tile(step->post, false, y, ldy, rows, step->scale, step->shift);
 }
 
 /* The same where only the first `columns` of the panel exist in y, scale and shift. */
@@ -156,7 +156,7 @@ static void multiply_row(const struct panel_step *step, size_t panel_floats, con
         store(y + j * VL, step->accumulate ? load(y + j * VL) + z : z);
     }
     for (int j = 0; j < ROW_PANELS * TILE_COLUMNS; j += TILE_COLUMNS)
-        activate_tile(step->post, y + j, 0, 1, step->scale ? step->scale + j : NULL,
+        activate_tile(step->post, false, y + j, 0, 1, step->scale ? step->scale + j : NULL,
                       step->shift ? step->shift + j : NULL);
 }
 

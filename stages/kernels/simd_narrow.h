@@ -9,7 +9,8 @@
  *     ROW_GROUP               rows of x that stand together, a group of each in turn, where that is not one
  *     sum_tile(), peak()      see below and kernels.h; of simd_dot.h where the CPU sums groups lane by lane
  *
- * and the header of its precision the rest: accumulators, narrowing of rows, what becomes of a sum.
+ * and the header of its precision the rest: accumulators, narrowing of rows, what becomes of a sum. That takes a
+ * panel's vectors, struct terms, which are loaded once a tile: the compiler cannot know that stores to y leave them.
  *
  * W is packed in panels of TILE_COLUMNS of its rows, [n / TILE_COLUMNS][k / GROUP][TILE_COLUMNS][GROUP], zero-padded.
  * All rows of a chunk of x are narrowed into scratch first, once for all panels; then each panel is multiplied with
@@ -55,7 +56,8 @@ INLINE size_t group_row(size_t m, size_t n_tiles, size_t idx) {
     return row < m ? row : m;
 }
 
-INLINE vf finish(accumulator sum, const struct panel_step *step, size_t column, const struct ees__narrow_row *row);
+INLINE struct terms load_terms(const struct panel_step *step);
+INLINE vf finish(accumulator sum, const struct terms *terms, int vector, const struct ees__narrow_row *row);
 static void narrow_row(const float *x, size_t k, narrow_x *out, struct ees__narrow_row *row);
 
 /* sum (rows, TILE_COLUMNS) = a (rows, k) * b (k, TILE_COLUMNS). */
@@ -72,12 +74,14 @@ INLINE void multiply_tile(const int rows, const struct panel_step *step, const s
         __builtin_prefetch(y + i * ldy + TILE_COLUMNS - 1, 1);
     }
     sum_tile(rows, step, a, sum);
+    const struct terms terms = load_terms(step);
+    const bool accumulate = step->accumulate;
     UNROLLED
     for (int i = 0; i < rows; i++) {
         UNROLLED
         for (int j = 0; j < TILE_VECTORS; j++) {
-            vf z = finish(sum[i][j], step, j * VL, &a->row[i]);
-            store(y + i * ldy + j * VL, step->accumulate ? load(y + i * ldy + j * VL) + z : z);
+            vf z = finish(sum[i][j], &terms, j, &a->row[i]);
+            store(y + i * ldy + j * VL, accumulate ? load(y + i * ldy + j * VL) + z : z);
         }
     }
 }
@@ -115,7 +119,7 @@ static void pack(const void *weights, size_t n, size_t k, void *packed) {
 static void multiply_rows(const struct panel_step *step, const struct narrow_rows *a, size_t rows, float *y,
                           size_t ldy) {
     tiles[rows](step, a, y, ldy);
-    activate_tile(step->post, y, ldy, rows, step->scale, step->shift);
+    activate_tile(step->post, true, y, ldy, rows, step->scale, step->shift);
 }
 
 /* The same where only the first `columns` of the panel exist in y, scale and shift. */

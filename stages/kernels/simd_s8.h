@@ -3,7 +3,7 @@
  * and
  *
  *     X_SHIFT            what narrow_x holds less than u: 0, or 128 where elements are signed
- *     vector_round(v)    floats to the nearest int32, ties to even
+ *     vector_low(v)      the low bits of int32 lanes as narrow_x; gcc 12 takes conversions of vectors apart
  *     vector_largest(v), vector_total(v)    of the lanes
  *
  * includes simd_dot.h or has a sum_tile() and a peak() of its own, and ends in NARROW_PRODUCT(name). Nothing here may
@@ -17,13 +17,29 @@ typedef narrow_x vn __attribute__((vector_size(VL * sizeof(narrow_x))));
 typedef narrow_x vn_unaligned __attribute__((vector_size(VL * sizeof(narrow_x)), aligned(1), may_alias));
 typedef vi accumulator;
 
+struct terms {
+    vf scale[TILE_VECTORS], bias[TILE_VECTORS];
+    vi sums[TILE_VECTORS];
+};
+
 #include "stages/kernels/simd_narrow.h"
 
+INLINE struct terms load_terms(const struct panel_step *step) {
+    struct terms t;
+    UNROLLED
+    for (int j = 0; j < TILE_VECTORS; j++) {
+        t.scale[j] = load(step->weight_scale + j * VL);
+        t.bias[j] = load(step->bias + j * VL);
+        t.sums[j] = *(const vi_unaligned *)(step->sums + j * VL);
+    }
+    return t;
+}
+
 /* scale_i scale_j (sum u q - zero sum q) + bias */
-INLINE vf finish(accumulator sum, const struct panel_step *step, size_t column, const struct ees__narrow_row *row) {
-    vi total = sum - (row->zero - X_SHIFT) * *(const vi_unaligned *)(step->sums + column);
-    vf scale = row->scale * load(step->weight_scale + column);
-    return __builtin_convertvector(total, vf) * scale + load(step->bias + column);
+INLINE vf finish(accumulator sum, const struct terms *terms, int vector, const struct ees__narrow_row *row) {
+    vi total = sum - (row->zero - X_SHIFT) * terms->sums[vector];
+    vf scale = row->scale * terms->scale[vector];
+    return __builtin_convertvector(total, vf) * scale + terms->bias[vector];
 }
 
 /* Range of a row, 0 included, and a NaN if one of its values is not finite, else 0. */
@@ -49,22 +65,20 @@ static struct ees__narrow_row find_row(const float *x, size_t k, float *inverse)
     return row;
 }
 
-/* Bounds are whole numbers, so clamping before rounding is as good as after. */
-INLINE vn quantise(vf x, float inverse, int32_t zero) {
-    vf clamped = vector_min(vector_max(x * inverse, splat((float)-zero)), splat((float)(255 - zero)));
-    return __builtin_convertvector(vector_round(clamped) + (zero - X_SHIFT), vn);
-}
+/* In the low bits, one fused multiply-add. */
+INLINE vn quantise(vf x, float inverse, float zero) { return (vn)vector_low((vi)(x * inverse + zero)); }
 
 static void narrow_row(const float *x, size_t k, narrow_x *out, struct ees__narrow_row *row) {
     float inverse;
     *row = find_row(x, k, &inverse);
+    const float zero = EES__ROUNDER + (float)(row->zero - X_SHIFT);
     size_t p = 0;
     for (; p + VL <= k; p += VL)
-        *(vn_unaligned *)(out + row_place(p)) = quantise(load(x + p), inverse, row->zero);
+        *(vn_unaligned *)(out + row_place(p)) = quantise(load(x + p), inverse, zero);
     size_t padded = ees__round_up(k, STEP);
     if (p < padded) { /* weights are zero there: any value will do */
         vn rest[(STEP + VL - 1) / VL + 1] = {{0}};
-        rest[0] = quantise(load_part(x + p, k - p), inverse, row->zero);
+        rest[0] = quantise(load_part(x + p, k - p), inverse, zero);
         memcpy(out + row_place(p), rest, (padded - p) * sizeof(narrow_x));
     }
 }

@@ -84,15 +84,16 @@ INLINE const float *score_row(const float *addend, size_t t, size_t row) {
     return addend ? addend + row * ees__score_ld(t) : NULL;
 }
 
-/* What follows on a finished tile, still in the first cache. `post` is a constant in each instance. */
-INLINE void activate_rows(const enum ees__post_op post, float *y, size_t ldy, size_t rows, const float *scale,
-                          const float *shift) {
+/* What follows on a finished tile, still in the first cache. `post` and `rough` are constants in each instance. */
+INLINE void activate_rows(const enum ees__post_op post, const bool rough, float *y, size_t ldy, size_t rows,
+                          const float *scale, const float *shift) {
     for (size_t i = 0; i < rows; i++)
         for (int j = 0; j < TILE_VECTORS; j++) {
             vf z = load(y + i * ldy + j * VL);
             z = post == EES__POST_RELU        ? relu(z)
                 : post == EES__POST_SILU      ? silu(z)
                 : post == EES__POST_GELU_TANH ? gelu_tanh(z)
+                : rough                       ? gelu_rough(z)
                                               : gelu(z);
             if (post == EES__POST_GELU_AFFINE)
                 z = z * load(scale + j * VL) + load(shift + j * VL);
@@ -100,24 +101,25 @@ INLINE void activate_rows(const enum ees__post_op post, float *y, size_t ldy, si
         }
 }
 
-static void activate_tile(enum ees__post_op post, float *y, size_t ldy, size_t rows, const float *scale,
+/* `rough`, the same for all tiles of a level's file: gelu_rough() will do. */
+static void activate_tile(enum ees__post_op post, bool rough, float *y, size_t ldy, size_t rows, const float *scale,
                           const float *shift) {
     switch (post) {
     case EES__POST_GELU:
     case EES__POST_ADD_GELU:
-        activate_rows(EES__POST_GELU, y, ldy, rows, NULL, NULL);
+        activate_rows(EES__POST_GELU, rough, y, ldy, rows, NULL, NULL);
         break;
     case EES__POST_GELU_AFFINE:
-        activate_rows(EES__POST_GELU_AFFINE, y, ldy, rows, scale, shift);
+        activate_rows(EES__POST_GELU_AFFINE, rough, y, ldy, rows, scale, shift);
         break;
     case EES__POST_GELU_TANH:
-        activate_rows(EES__POST_GELU_TANH, y, ldy, rows, NULL, NULL);
+        activate_rows(EES__POST_GELU_TANH, rough, y, ldy, rows, NULL, NULL);
         break;
     case EES__POST_RELU:
-        activate_rows(EES__POST_RELU, y, ldy, rows, NULL, NULL);
+        activate_rows(EES__POST_RELU, rough, y, ldy, rows, NULL, NULL);
         break;
     case EES__POST_SILU:
-        activate_rows(EES__POST_SILU, y, ldy, rows, NULL, NULL);
+        activate_rows(EES__POST_SILU, rough, y, ldy, rows, NULL, NULL);
         break;
     case EES__POST_NONE:
     case EES__POST_ADD:

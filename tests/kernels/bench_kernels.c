@@ -164,7 +164,7 @@ enum { T = 197, C = 768, H = 12, F = 3072 };
 struct rows {
     const struct ees__kernels *kernels;
     float *x, *y, *gamma, *scratch;
-    bool rounded; /* attention */
+    enum ees__precision precision; /* attention */
 };
 
 static void run_layernorm(void *opaque) {
@@ -174,11 +174,12 @@ static void run_layernorm(void *opaque) {
 
 static void run_attention(void *opaque) {
     struct rows *r = opaque;
-    const struct ees__attention core = {.t = T, .h = H, .d = C / H, .scale = 0.125f, .rounded = r->rounded};
-    float *packed = r->scratch + ees__round_up(r->kernels->attention_scratch_floats(T, C / H), 16);
+    const struct ees__attention core = {.t = T, .h = H, .d = C / H, .scale = 0.125f, .precision = r->precision};
+    const struct ees__attention_core *way = ees__attention_core(r->kernels, &core);
+    float *packed = r->scratch + ees__round_up(way->scratch_floats(T, C / H), 16);
     for (size_t head = 0; head < H; head++) {
-        r->kernels->attention_pack(&core, r->x, 3 * C, head, packed);
-        r->kernels->attention(&core, r->x, 3 * C, head, 0, T, packed, r->y, C, r->scratch);
+        way->pack(&core, r->x, 3 * C, head, packed);
+        way->run(&core, r->x, 3 * C, head, 0, T, packed, r->y, C, r->scratch);
     }
 }
 
@@ -193,12 +194,13 @@ static void bench_block(const struct ees__kernels *k, enum ees__precision precis
     struct product p[GELU + 1] = {[QKV] = {.m = T, .n = 3 * C, .k = C}, [PROJECTION] = {.m = T, .n = C, .k = C},
                                   [FC1] = {.m = T, .n = F, .k = C},     [FC2] = {.m = T, .n = C, .k = F},
                                   [PLAIN] = {.m = T, .n = F, .k = 1},   [GELU] = {.m = T, .n = F, .k = 1}};
+    const struct ees__attention_core *core = k->attention[precision];
     struct rows r = {k,
                      allocate(T * 3 * C),
                      allocate(T * C),
                      allocate(9 * C),
-                     allocate(k->attention_scratch_floats(T, C / H) + 16 + k->attention_packed_floats(T, C / H)),
-                     precision != EES__F32};
+                     allocate(core->scratch_floats(T, C / H) + 16 + core->packed_floats(T, C / H)),
+                     precision};
     struct run runs[N_PARTS] = {[LAYERNORM] = {.name = "LayerNorm", .run = run_layernorm, .opaque = &r},
                                 [ATTENTION] = {.name = "attention core", .run = run_attention, .opaque = &r},
                                 [DEPTHWISE] = {.name = "depthwise 14x14", .run = run_depthwise, .opaque = &r}};

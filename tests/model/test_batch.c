@@ -56,6 +56,7 @@ static const struct shape shapes[] = {
     {"[24,40]", 24, 3, 53, "lgvit-vit", LGVIT_EXITS, 0},   /* 16 tokens: a head's rows are joined */
     {"[72,104]", 40, 5, 101, "lgvit-vit", LGVIT_EXITS, 0}, /* 118 tokens */
     {"[40,24]", 21, 7, 33, "hf-vit", "", 0},
+    {"[24,40]", 72, 3, 53, "hf-vit", "", 0},     /* queries that fill a panel and more */
     {"8", 8, 1, 5, "lgvit-vit", LGVIT_EXITS, 0}, /* one patch */
     {"[24,40]", 24, 3, 53, "lgvit-deit", "\"backbone\":\"DeiT\"," LGVIT_EXITS, 0},
     {"[24,40]", 21, 7, 33, "hf-deit-distilled", "", 0},
@@ -224,6 +225,42 @@ static void check_batches(const ees_model *model, const struct ees__policy_setup
 }
 
 static void test_batch_is_alone(void **state) { for_each_model(check_batches); }
+
+/* ---- rows nobody reads --------------------------------------------------------------------------------- */
+
+static int keep_last(void *opaque, const ees_tap *tap) {
+    if (tap->kind == EES_TAP_LOGITS)
+        memcpy(opaque, tap->data, tap->cols * sizeof(float));
+    for (size_t i = 0; i < tap->rows * tap->cols; i++)
+        assert_true(isfinite(tap->data[i]));
+    return 0;
+}
+
+/* A trace computes every row of the last block, a frame those the classifier reads. */
+static void check_trace(const ees_model *model, const struct ees__policy_setup *setup, const struct frames *alone) {
+    const ees_model_info *info = ees_model_get_info(model);
+    for (size_t i = 0; i < 2; i++) { /* they stay to the end */
+        float logits[16];
+        assert_int_equal(ees_model_trace(model, &alone->frame[i], keep_last, logits, NULL), 0);
+        assert_memory_equal(logits, alone->item[i].logits, info->n_classes * sizeof(float));
+    }
+}
+
+static void test_unread_rows_change_nothing(void **state) { for_each_model(check_trace); }
+
+/* The last block of a model that reads its class token costs one row, and that of keys and values. */
+static void test_unread_rows_cost_nothing(void **state) {
+    ees_model *model = open_shape(&shapes[2], NULL, NULL), *with_exits = open_shape(&shapes[0], NULL, NULL);
+    const struct ees__unit *last = &model->units[model->info.n_units - 2], *before = last - 2;
+    assert_string_equal(last->name, "block8.mlp");
+    assert_true(last->info.flops * model->info.n_tokens == before->info.flops);
+    assert_true(last[-1].info.flops < .6 * before[-1].info.flops);
+    last = &with_exits->units[with_exits->info.n_units - 3]; /* in front of an exit that reads every token */
+    assert_string_equal(last->name, "block8.mlp");
+    assert_int_equal(last->n_rows, with_exits->info.n_tokens);
+    ees_model_close(model);
+    ees_model_close(with_exits);
+}
 
 /* ---- teams --------------------------------------------------------------------------------------------- */
 
@@ -414,6 +451,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_is_alone),
         cmocka_unit_test(test_team_is_alone),
+        cmocka_unit_test(test_unread_rows_change_nothing),
+        cmocka_unit_test(test_unread_rows_cost_nothing),
         cmocka_unit_test(test_lane_sizes),
         cmocka_unit_test(test_best_answer_so_far),
         cmocka_unit_test(test_nonfinite_logits_go_on),

@@ -137,19 +137,24 @@ static void folders_say_what_they_are(void **state) {
 }
 
 /* Levels sum int8 alike; what differs between them are the float32 operations in between, by rounding, which may carry
- * a value across a step of the next quantisation: 1/255 of a row's range. */
+ * a value across a step of the next quantisation: 1/255 of a row's range. Where attention is in int8, too, the twin's
+ * is not, and they differ by as much as either does from float32. */
 static void levels_agree(void **state) {
-    static const char *const levels[] = {"avx512vnni", "avx512", "avx2", "dotprod", "neon"};
+    static const struct {
+        const char *name;
+        float tolerance;
+    } levels[] = {{"avx512vnni", 0.5f}, {"avx512", 0.15f}, {"avx2", 0.15f}, {"dotprod", 0.15f}, {"neon", 0.15f}};
     struct walk twin = run(narrow_dir, NULL, "scalar", 0);
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         ees_model *model;
-        const ees_model_options options = {.kernels = levels[i]};
+        const ees_model_options options = {.kernels = levels[i].name};
         if (ees_model_open(narrow_dir, &options, &model, NULL) < 0)
             continue;
         ees_model_close(model);
-        struct walk w = run(narrow_dir, NULL, levels[i], 0);
+        struct walk w = run(narrow_dir, NULL, levels[i].name, 0);
         for (size_t j = 0; j < sizeof w.logits / sizeof *w.logits; j++)
-            assert_true(fabsf(w.logits[j] - twin.logits[j]) < 0.15f);
+            if (!(fabsf(w.logits[j] - twin.logits[j]) < levels[i].tolerance))
+                fail_msg("%s: logit %zu differs by %g", levels[i].name, j, (double)fabsf(w.logits[j] - twin.logits[j]));
     }
 }
 
