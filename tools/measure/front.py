@@ -5,11 +5,14 @@
     tools/measure/front.py [--build build/release] [--video FILE] [--arch vit-ti16] [--precision int8] [--rounds N]
 
 In one process and in turn: the video through the engine, on every core this process may use; the same JPEGs decoded by
-libjpeg-turbo and nothing else; the same exits of frames that are decoded, resized and normalised already. Printed are frames a
-second of the three, and the stream's share of two limits, each median (min-max) over the rounds:
+libjpeg-turbo and nothing else; the same exits of frames that are decoded, resized and normalised already. Printed is what each
+takes, and the stream's share of two limits, each median (min-max) over the rounds:
 
-    the larger floor   min(decode, compute): as if decoding ran beside the model on something else
-    both floors        1 / (1 / decode + 1 / compute): the cores that run the model have to decode, too
+    the larger floor   max(decode, compute): as if decoding ran beside the model on something else
+    both floors        decode + compute: the cores that run the model have to decode, too
+
+in frames a second, and in CPU time a frame, which is what counts on a machine with other jobs: where all cores are busy the two
+say the same.
 
 Without --video one of 640x480 is made (ffmpeg): a moving fractal under grain, 4:2:0, about as many bytes a frame as a camera's.
 Any file that eestream reads as JPEGs will do. Standard library only.
@@ -34,10 +37,9 @@ def spread(values, form="{:.3f}"):
     return " ".join([form.format(statistics.median(values)), f"({form.format(min(values))}-{form.format(max(values))})"])
 
 
-def shares(round_):
-    """The stream's share of the larger floor and of both."""
-    stream, compute, decode = (round_[f"{way}_fps"] for way in ("stream", "compute", "decode"))
-    return stream / min(compute, decode), stream * (1 / compute + 1 / decode)
+def shares(stream, compute, decode):
+    """What the stream's time a frame has of the larger floor, and of both."""
+    return max(compute, decode) / stream, (compute + decode) / stream
 
 
 def main():
@@ -58,11 +60,14 @@ def main():
                                str(args.rounds), ",".join(map(str, SHARES))], stdout=subprocess.PIPE, check=True)
         size_mb = video.stat().st_size / 1e6
     rounds = [json.loads(line) for line in done.stdout.splitlines()]
-    larger, both = zip(*map(shares, rounds))
-    print("| model | stream fps | compute alone | decode alone | of the larger floor | of both floors |\n|---|---|---|---|---|---|")
-    print(f"| {args.arch} {args.precision} | " +
-          " | ".join(spread([r[f"{way}_fps"] for r in rounds], "{:.0f}") for way in ("stream", "compute", "decode")) +
-          f" | {spread(larger)} | {spread(both)} |")
+    ways = ("stream", "compute", "decode")
+    print(f"| {args.arch} {args.precision} | stream | compute alone | decode alone | of the larger floor | of both floors |")
+    print("|---|---|---|---|---|---|")
+    for title, field, form, time in (("frames a second", "fps", "{:.0f}", lambda fps: 1 / fps),
+                                     ("CPU ms a frame", "cpu_ms", "{:.2f}", lambda ms: ms)):
+        larger, both = zip(*(shares(*(time(r[f"{way}_{field}"]) for way in ways)) for r in rounds))
+        print(f"| {title} | " + " | ".join(spread([r[f"{way}_{field}"] for r in rounds], form) for way in ways) +
+              f" | {spread(larger)} | {spread(both)} |")
     print(f"\n{rounds[0]['cores']} cores, {args.rounds} rounds of {args.frames} frames, a video of {size_mb:.1f} MB")
 
 
