@@ -12,6 +12,7 @@
 #include "stages/ingest/yuv.h"
 
 enum { DEFAULT_MAX_PIXELS = 40000000 };
+_Static_assert((int)EES__ROWS_AT_ONCE <= (int)EES__JPEG_MAX_ROWS, "rows are resized as they are read");
 
 struct ees__ingest {
     struct ees__preproc preproc;
@@ -176,17 +177,17 @@ static unsigned pick_scale(const struct ees__ingest *ingest, unsigned height, un
 
 static int feed_jpeg_rows(struct ees__ingest *ingest, unsigned n_rows, size_t stride, ees_error *err) {
     const struct ees__axis *rows = &ingest->resample.rows, *columns = &ingest->resample.columns;
+    uint8_t *pixels = ingest->buffer + EES__JPEG_ROW_SKEW;
     unsigned start; /* pixel the rows begin at */
     EES_TRY(ees__jpeg_crop(ingest->jpeg, columns->first_in, columns->end_in, &start, err));
     for (unsigned y = 0; y < n_rows;) {
-        int n = ees__jpeg_read(ingest->jpeg, ingest->buffer + (size_t)start * EES__PX_BYTES, EES__ROWS_AT_ONCE, stride,
-                               err);
+        int n = ees__jpeg_read(ingest->jpeg, pixels + (size_t)start * EES__PX_BYTES, EES__ROWS_AT_ONCE, stride, err);
         if (n < 0)
             return n;
         unsigned first = y > rows->first_in ? y : rows->first_in;
         unsigned end = y + (unsigned)n < rows->end_in ? y + (unsigned)n : rows->end_in;
         if (first < end)
-            ees__resample_rows(&ingest->resample, first, end - first, ingest->buffer + (first - y) * stride, stride);
+            ees__resample_rows(&ingest->resample, first, end - first, pixels + (first - y) * stride, stride);
         y += (unsigned)n;
     }
     return 0;
@@ -199,7 +200,7 @@ static int run_jpeg(struct ees__ingest *ingest, const ees_frame *frame, float *p
     unsigned scale = pick_scale(ingest, height, width);
     EES_TRY(ees__jpeg_start(ingest->jpeg, scale, &n_columns, &n_rows, err));
     size_t stride = row_bytes(n_columns);
-    EES_TRY(reserve_buffer(ingest, stride * EES__ROWS_AT_ONCE, err));
+    EES_TRY(reserve_buffer(ingest, EES__JPEG_ROW_SKEW + stride * EES__ROWS_AT_ONCE, err));
     EES_TRY(begin_rows(ingest, height, width, scale, n_rows, n_columns, patches, err));
     EES_TRY(feed_jpeg_rows(ingest, n_rows, stride, err));
     return ees__jpeg_finish(ingest->jpeg, n_warnings, err);

@@ -236,15 +236,15 @@ static void convert_cmyk(uint8_t *row, unsigned width) {
 int ees__jpeg_read(struct ees__jpeg *jpeg, uint8_t *rows, unsigned n, size_t stride, ees_error *err) {
     struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
     const JDIMENSION first = cinfo->output_scanline;
+    JSAMPROW row[EES__JPEG_MAX_ROWS];
+    for (unsigned i = 0; i < n; i++)
+        row[i] = rows + i * stride;
     if (setjmp(jpeg->escape))
         return give_up(jpeg, err);
-    /* One row at a time is no slower: libjpeg keeps the rest of a group of rows itself. */
-    while (cinfo->output_scanline < cinfo->output_height && cinfo->output_scanline - first < n) {
-        JSAMPROW row = rows + (cinfo->output_scanline - first) * stride;
-        jpeg_read_scanlines(cinfo, &row, 1);
-        if (cinfo->out_color_space == JCS_CMYK)
-            convert_cmyk(row, cinfo->output_width);
-    }
+    while (cinfo->output_scanline < cinfo->output_height && cinfo->output_scanline - first < n)
+        jpeg_read_scanlines(cinfo, row + (cinfo->output_scanline - first), n - (cinfo->output_scanline - first));
+    for (unsigned i = 0; cinfo->out_color_space == JCS_CMYK && i < cinfo->output_scanline - first; i++)
+        convert_cmyk(row[i], cinfo->output_width);
     return (int)(cinfo->output_scanline - first);
 }
 

@@ -12,6 +12,10 @@
 enum {
     EES__JPEG_SCALE_ONE = 8,   /* sizes are eighths of the full one */
     EES__JPEG_MAX_SCANS = 500, /* what libturbojpeg's TJFLAG_LIMITSCANS and NVIDIA DALI allow */
+    EES__JPEG_MAX_ROWS = 4,    /* a call reads at most: those of two rows of chroma */
+    /* Bytes that rows had better begin behind an aligned address: libjpeg-turbo writes aligned rows past the cache, and
+     * the resize reads them at once. It costs a sixth of the whole otherwise. */
+    EES__JPEG_ROW_SKEW = 4,
 };
 
 struct ees__jpeg;
@@ -34,7 +38,7 @@ int ees__jpeg_start(struct ees__jpeg *jpeg, unsigned scale, unsigned *width, uns
 int ees__jpeg_crop(struct ees__jpeg *jpeg, unsigned first, unsigned end, unsigned *start, ees_error *err);
 
 /* Next rows, from top to bottom, 4 bytes a pixel: R, G, B and one of no meaning.
- * @param rows  `n` rows, `stride` bytes apart
+ * @param rows  `n` rows, at most EES__JPEG_MAX_ROWS, `stride` bytes apart
  * @return rows written: n, or fewer when these were the last; EES_EDAMAGED; EES_ENOMEM */
 int ees__jpeg_read(struct ees__jpeg *jpeg, uint8_t *rows, unsigned n, size_t stride, ees_error *err);
 

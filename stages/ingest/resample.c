@@ -24,20 +24,21 @@ static void fill_table(const struct ees__preproc *preproc, float table[3][256]) 
 void ees__patches_store_row(const struct ees__resample *r, unsigned y, const uint8_t *row, float *patches) {
     const size_t p = r->patch, plane = p * p, n_columns = ees__patch_columns(r);
     float *out = patches + (y / p) * n_columns * 3 * plane + (y % p) * p;
-    for (size_t x = 0; x < r->width; x += p, out += 3 * plane)
-        for (size_t s = 0; s < p && x + s < r->width; s++, row += EES__PX_BYTES) {
-            out[s] = r->table[0][row[0]];
-            out[plane + s] = r->table[1][row[1]];
-            out[2 * plane + s] = r->table[2][row[2]];
+    for (size_t x = 0; x < r->width; x += p, out += 3 * plane) {
+        const size_t n = r->width - x < p ? r->width - x : p;
+        for (size_t c = 0; c < 3; c++) {
+            __builtin_prefetch(out + (6 + c) * plane, 1); /* two patches on: a matrix fills most of a private cache */
+            for (size_t s = 0; s < n; s++)
+                out[c * plane + s] = r->table[c][row[(x + s) * EES__PX_BYTES + c]];
         }
+    }
 }
 
 /* ---- Streaming ----------------------------------------------------------------------------------------- */
 
 int ees__resample_init(struct ees__resample *r, const struct ees__preproc *preproc, unsigned height, unsigned width,
                        unsigned patch, ees_error *err) {
-    *r = (struct ees__resample){
-        .height = height, .width = width, .patch = patch, .kernels = ees__resample_kernels_pick()};
+    *r = (struct ees__resample){.height = height, .width = width, .patch = patch, .kernels = ees__resample_level(0)};
     fill_table(preproc, r->table);
     r->window.row_bytes = ees__round_up((size_t)width * EES__PX_BYTES, EES__STRIP_BYTES);
     r->out_row = ees__calloc_aligned(1, r->window.row_bytes);

@@ -8,7 +8,7 @@
 
 #define AVX2 __attribute__((target("avx2")))
 
-enum { ROUND = 1 << (EES__WEIGHT_BITS - 1) };
+enum { ROUND = 1 << (EES__WEIGHT_BITS - 1), STEP = 32 };
 
 AVX2 static inline __m256i load_widened(const uint8_t *p) { /* 8 bytes to 8 x int32 */
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
@@ -62,7 +62,7 @@ AVX2 static inline void clip_store(const __m256i sum[4], uint8_t *out) {
 AVX2 static void resize_rows(const struct ees__axis *axis, const struct ees__window *window, unsigned i, uint8_t *out) {
     const int32_t *weights = axis->weights + (size_t)i * axis->stride;
     const unsigned count = axis->count[i], first_slot = axis->first[i] % window->n_rows;
-    for (size_t x = 0; x < window->row_bytes; x += EES__STRIP_BYTES) {
+    for (size_t x = 0; x < window->row_bytes; x += STEP) {
         __m256i sum[4];
         for (int j = 0; j < 4; j++)
             sum[j] = _mm256_set1_epi32(ROUND);

@@ -8,8 +8,8 @@
 
 enum {
     EES__PX_BYTES = 4,         /* R, G, B and one of no meaning: one pixel is one vector of 4 sums */
-    EES__ROW_SLACK_BYTES = 64, /* readable bytes behind a row of pixels: weights come in pairs */
-    EES__STRIP_BYTES = 32,     /* rows of the window are a multiple of it */
+    EES__ROW_SLACK_BYTES = 64, /* readable bytes behind a row of pixels: weights come in steps of EES__TAPS */
+    EES__STRIP_BYTES = 64,     /* rows of the window are a multiple of it */
     EES__ROWS_AT_ONCE = 4,     /* rows that share a weight once it is loaded */
 };
 
@@ -31,12 +31,12 @@ struct ees__resample_kernels {
 
 extern const struct ees__resample_kernels ees__resample_portable;
 #if defined(__x86_64__)
-extern const struct ees__resample_kernels ees__resample_avx2;
+extern const struct ees__resample_kernels ees__resample_avx512vnni, ees__resample_avx2;
 #elif defined(__aarch64__)
 extern const struct ees__resample_kernels ees__resample_neon;
 #endif
 
-/* The best level of this CPU. */
-const struct ees__resample_kernels *ees__resample_kernels_pick(void);
+/* Level `idx` of those this CPU has, best first; NULL behind the last, which is the portable one. */
+const struct ees__resample_kernels *ees__resample_level(unsigned idx);
 
 #endif

@@ -6,7 +6,7 @@
 #include <arm_neon.h>
 #include <string.h>
 
-enum { ROUND = 1 << (EES__WEIGHT_BITS - 1) };
+enum { ROUND = 1 << (EES__WEIGHT_BITS - 1), STEP = 32 };
 
 /* 8 bytes to 8 x int32: widened twice, the low four in [0]. */
 static inline int32x4x2_t load_widened(const uint8_t *p) {
@@ -51,7 +51,7 @@ static inline uint8x8_t clip_sums(int32x4_t low, int32x4_t high) {
 static void resize_rows(const struct ees__axis *axis, const struct ees__window *window, unsigned i, uint8_t *out) {
     const int32_t *weights = axis->weights + (size_t)i * axis->stride;
     const unsigned count = axis->count[i], first_slot = axis->first[i] % window->n_rows;
-    for (size_t x = 0; x < window->row_bytes; x += EES__STRIP_BYTES) {
+    for (size_t x = 0; x < window->row_bytes; x += STEP) {
         int32x4_t sum[8];
         for (int j = 0; j < 8; j++)
             sum[j] = vdupq_n_s32(ROUND);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The resize's inner loops in plain C: the definition the vector levels are checked against, and the choice of level.
+/* The resize's inner loops in plain C: the definition the vector levels are checked against, and the list of levels.
  * A result is clip((2^21 + sum of weight x sample) >> 22), spec 2.2. */
 #include "stages/ingest/resample_kernels.h"
 
@@ -53,13 +53,23 @@ static void resize_rows(const struct ees__axis *axis, const struct ees__window *
 
 const struct ees__resample_kernels ees__resample_portable = {"portable", resize_columns, resize_rows};
 
-const struct ees__resample_kernels *ees__resample_kernels_pick(void) {
+static const struct {
+    const struct ees__resample_kernels *kernels;
+    unsigned cpu_flags; /* all needed */
+} levels[] = {
 #if defined(__x86_64__)
-    if (ees__cpu_flags() & EES__CPU_AVX2)
-        return &ees__resample_avx2;
+    {&ees__resample_avx512vnni, EES__CPU_AVX512 | EES__CPU_AVX512_VNNI},
+    {&ees__resample_avx2, EES__CPU_AVX2},
 #elif defined(__aarch64__)
-    if (ees__cpu_flags() & EES__CPU_NEON)
-        return &ees__resample_neon;
+    {&ees__resample_neon, EES__CPU_NEON},
 #endif
-    return &ees__resample_portable;
+    {&ees__resample_portable, 0},
+};
+
+const struct ees__resample_kernels *ees__resample_level(unsigned idx) {
+    const unsigned cpu_flags = ees__cpu_flags();
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++)
+        if ((levels[i].cpu_flags & ~cpu_flags) == 0 && idx-- == 0)
+            return levels[i].kernels;
+    return NULL;
 }

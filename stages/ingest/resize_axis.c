@@ -71,8 +71,10 @@ static int reserve(struct ees__axis *axis, size_t n, size_t n_weights, ees_error
     }
     if (n_weights > axis->weights_capacity) {
         ees__free(axis->weights);
+        ees__free(axis->digits);
         axis->weights = ees__calloc_aligned(n_weights, sizeof *axis->weights);
-        axis->weights_capacity = axis->weights ? n_weights : 0;
+        axis->digits = ees__calloc_aligned(n_weights, EES__WEIGHT_DIGITS);
+        axis->weights_capacity = axis->weights && axis->digits ? n_weights : 0;
     }
     if (axis->n_capacity < n || axis->weights_capacity < n_weights)
         return EES_FAIL(err, EES_ENOMEM, "no memory to resize %u samples to %zu", axis->shape.n_in, n);
@@ -82,6 +84,18 @@ static int reserve(struct ees__axis *axis, size_t n, size_t n_weights, ees_error
 static bool is_same_shape(const struct ees__axis_shape *a, const struct ees__axis_shape *b) {
     return a->n_in == b->n_in && a->n == b->n && a->length == b->length && a->n_resized == b->n_resized &&
            a->offset == b->offset && a->filter == b->filter;
+}
+
+/* Digits of a number: what is above the lowest one goes on to the next. */
+static void set_digits(const int32_t *weights, size_t n, int8_t *digits) {
+    for (size_t k = 0; k < n; k++) {
+        int8_t *step = digits + k / EES__TAPS * EES__TAPS * EES__WEIGHT_DIGITS + k % EES__TAPS;
+        int32_t rest = weights[k];
+        for (int d = 0; d < EES__WEIGHT_DIGITS; d++) {
+            step[d * EES__TAPS] = (int8_t)rest;
+            rest = (rest - (int8_t)rest) / 256;
+        }
+    }
 }
 
 /* Fill ranges and weights; rows of padding positions stay empty. */
@@ -104,6 +118,7 @@ static void fill_tables(struct ees__axis *axis, const struct stretched *s) {
         if (axis->count[i] > axis->max_count)
             axis->max_count = axis->count[i];
     }
+    set_digits(axis->weights, (size_t)axis->shape.n * axis->stride, axis->digits);
 }
 
 int ees__axis_set(struct ees__axis *axis, const struct ees__axis_shape *shape, ees_error *err) {
@@ -114,7 +129,7 @@ int ees__axis_set(struct ees__axis *axis, const struct ees__axis_shape *shape, e
     size_t width = (size_t)ceil(s.support) * 2 + 1;
     if (width > shape->n_in)
         width = shape->n_in;
-    axis->stride = (unsigned)ees__round_up(width, 2);
+    axis->stride = (unsigned)ees__round_up(width, EES__TAPS);
     axis->shape = (struct ees__axis_shape){.n_in = shape->n_in};
     size_t n_weights;
     if (!ees__mul(shape->n, axis->stride, &n_weights))
@@ -129,4 +144,5 @@ void ees__axis_fini(struct ees__axis *axis) {
     ees__free(axis->first);
     ees__free(axis->count);
     ees__free(axis->weights);
+    ees__free(axis->digits);
 }

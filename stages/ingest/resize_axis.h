@@ -10,6 +10,8 @@
 
 enum {
     EES__WEIGHT_BITS = 22,
+    EES__WEIGHT_DIGITS = 3, /* of base 256 */
+    EES__TAPS = 4,          /* weights come in steps of so many */
     EES__MAX_SIDE =
         65535, /* a picture's side, JPEG's own limit: bounds the tables, and sums of weights stay in int32 */
 };
@@ -26,11 +28,13 @@ struct ees__axis_shape {
 };
 
 /* Position i of the result is clip(sum of weights[i * stride + t] * in[first[i] + t], t < count[i]). Zero weights fill
- * each row up to stride, which is even: a loop over pairs may read one sample past the last one used. */
+ * each row up to stride, a multiple of EES__TAPS: a loop over steps may read samples past the last one used. */
 struct ees__axis {
     struct ees__axis_shape shape;
     uint32_t *first, *count;
     int32_t *weights;
+    int8_t *digits; /* of the weights, -128 to 127, least first; a step of taps has EES__TAPS of each, one after the
+                       other */
     size_t n_capacity, weights_capacity;
     unsigned stride;
     unsigned max_count;

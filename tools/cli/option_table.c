@@ -211,7 +211,7 @@ const struct option_row option_table[] = {
     {.name = "progress", .verbs = VERB_RUN, .kind = OPTION_TEXT, .target = AT(progress), .value = "FD|FILE",
      .help = "key=value blocks once a second, each ending in progress=continue or progress=end"},
     {.name = "unit-table", .verbs = VERB_BENCH, .kind = OPTION_FLAG, .target = AT(unit_table),
-     .help = "add the time of every unit"},
+     .help = "add the time of every unit; ingest is JPEG decode and resize"},
     {.name = "strict", .verbs = VERB_RUN, .kind = OPTION_FLAG, .target = AT(strict),
      .help = "exit 6 when a frame was damaged, dropped or decoded with warnings"},
     {.name = "quiet", .short_name = 'q', .verbs = VERB_RUN | VERB_DEMO | LOG_VERBS, .kind = OPTION_FLAG,
