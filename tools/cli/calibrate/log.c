@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A log in memory, and what follows from it. log_file.c writes and reads it. */
 #define _GNU_SOURCE
-#include "tools/cli/log.h"
+#include "tools/cli/calibrate/log.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/cli/calibration.h"
+#include "tools/cli/calibrate/calibration.h"
 #include "tools/cli/fail.h"
 #include "tools/cli/summary.h"
 #include "tools/cli/verbs.h"

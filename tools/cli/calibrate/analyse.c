@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/cli/analysis.h"
+#include "tools/cli/calibrate/analysis.h"
 #include "tools/cli/fail.h"
 #include "tools/cli/file.h"
 #include "tools/cli/verbs.h"

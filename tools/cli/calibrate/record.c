@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/cli/calibrate/log.h"
 #include "tools/cli/fail.h"
-#include "tools/cli/log.h"
 #include "tools/cli/profile_store.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/stream.h"

@@ -3,9 +3,9 @@
 #include <math.h>
 #include <sys/stat.h>
 
-#include "tools/cli/analysis.h"
+#include "tools/cli/calibrate/analysis.h"
+#include "tools/cli/calibrate/svg.h"
 #include "tools/cli/fail.h"
-#include "tools/cli/svg.h"
 
 enum { N_MAX = EES_MAX_EXITS + 1 };
 

@@ -5,8 +5,8 @@
 
 #include <stdio.h>
 
-#include "tools/cli/certify.h"
-#include "tools/cli/evidence.h"
+#include "tools/cli/calibrate/certify.h"
+#include "tools/cli/calibrate/evidence.h"
 
 enum target_kind { TARGET_LOSS, TARGET_DEPTH, TARGET_FPS };
 
