@@ -8,9 +8,7 @@
 #include "common/clock.h"
 #include "common/fail.h"
 #include "engine/internal.h"
-
-#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
-#define COUNT(x, n) atomic_fetch_add_explicit(&(x), (n), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 void ees__slot_release_frame(struct ees__slot *slot) {
     if (slot->frame_held && slot->frame.release)
@@ -84,7 +82,7 @@ static void count_order(struct ees_engine *e, struct ees__stream *s, const struc
     else
         s->newest_done_ns = slot->done_ns;
     if (slot->done_ns > LOAD(e->last_done_ns))
-        atomic_store_explicit(&e->last_done_ns, slot->done_ns, memory_order_relaxed);
+        STORE(e->last_done_ns, slot->done_ns);
 }
 
 static void count_ok(struct ees_engine *e, struct ees__stream *s, const ees_result *r) {
@@ -124,7 +122,7 @@ static bool next_in_order(struct ees_engine *e, struct ees__stream *s, uint32_t 
     if (value == 0)
         return false;
     /* relaxed: the place is used again a whole window later; draw_ticket() says what orders that. */
-    atomic_store_explicit(place, 0, memory_order_relaxed);
+    STORE(*place, 0);
     *slot_idx = value - 1;
     return true;
 }

@@ -16,10 +16,8 @@
 #include "common/fail.h"
 #include "engine/affinity.h"
 #include "engine/internal.h"
+#include "engine/relaxed.h"
 #include "engine/replanner.h"
-
-#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
-#define STORE(x, v) atomic_store_explicit(&(x), (v), memory_order_relaxed)
 
 enum { KEPT_REPLANS = 16 };
 

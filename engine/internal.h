@@ -144,10 +144,6 @@ struct ees_engine {
 /* Are frames answered like the one before where their picture has hardly changed? */
 static inline bool ees__skips(const struct ees_engine *e) { return e->policy.skip_below > 0; }
 
-/* A counter with a single writer: no read-modify-write needed; relaxed: it carries no other data. */
-#define EES__ADD_OWN(counter, n) \
-    atomic_store_explicit(&(counter), atomic_load_explicit(&(counter), memory_order_relaxed) + (n), memory_order_relaxed)
-
 static inline void ees__pause_cpu(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();

@@ -7,9 +7,7 @@
 #include <sched.h>
 
 #include "common/mem.h"
-
-#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
-#define STORE(x, v) atomic_store_explicit(&(x), (v), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 /* ---- Making and publishing ----------------------------------------------------------------------------- */
 
@@ -92,8 +90,8 @@ void ees__sched_publish(struct ees__sched *s, const ees_plan *plan, const uint8_
 
 static void count_arrival(struct ees__queue *q) {
     uint32_t depth = ees__ring_count(&q->ring), max = LOAD(q->depth_max);
-    atomic_fetch_add_explicit(&q->n_arrivals, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&q->depth_sum, depth, memory_order_relaxed);
+    COUNT(q->n_arrivals, 1);
+    COUNT(q->depth_sum, depth);
     while (depth > max && !atomic_compare_exchange_weak_explicit(&q->depth_max, &max, depth, memory_order_relaxed,
                                                                  memory_order_relaxed))
         ;

@@ -9,13 +9,13 @@
 
 #include "common/fail.h"
 #include "common/mem.h"
+#include "common/random.h"
 #include "eestream/simulate.h"
 #include "engine/histogram.h"
+#include "engine/relaxed.h"
 #include "engine/replanner.h"
 #include "engine/sched.h"
 #include "engine/sim_events.h"
-
-#define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed) /* relaxed: there is one thread */
 
 static const uint64_t look_ns = 1000000000;
 
@@ -61,13 +61,10 @@ void ees_simulation_options_default(ees_simulation_options *options) { *options 
 
 /* ---- Time ---------------------------------------------------------------------------------------------- */
 
-/* splitmix64 (Steele, Lea, Flood 2014), as a number in (0, 1). */
+/* A number in (0, 1). */
 static double uniform(struct simulation *s) {
-    uint64_t z = s->random += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    return ((double)(z >> 11) + 0.5) * 0x1p-53;
+    s->random += EES_RANDOM_STEP;
+    return ((double)(ees__mix64(s->random) >> 11) + 0.5) * 0x1p-53;
 }
 
 /* Log-normal with mean 1 and the standard deviation asked for: never negative, and the tail is on the slow side. */

@@ -7,8 +7,7 @@
 #include "common/clock.h"
 #include "common/print.h"
 #include "engine/internal.h"
-
-#define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 static void read_worker(struct ees_engine *e, struct ees__worker *w, ees_stats *out) {
     uint64_t since_ns = LOAD(w->since_ns), now_ns = ees__now_ns();

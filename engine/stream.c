@@ -8,8 +8,7 @@
 #include "common/clock.h"
 #include "common/fail.h"
 #include "engine/internal.h"
-
-#define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 /* ---- Streams ------------------------------------------------------------------------------------------- */
 
@@ -73,7 +72,7 @@ static void deal_shares(struct ees_engine *e) {
     for (unsigned i = 0; i < n; i++) {
         struct ees__stream *s = LOAD(e->streams[i]);
         double share = total > 0 ? floor((double)e->n_slots * s->options.weight / total) : e->n_slots;
-        atomic_store_explicit(&s->share, share < 1 ? 1 : (uint32_t)share, memory_order_relaxed);
+        STORE(s->share, share < 1 ? 1 : (uint32_t)share);
     }
 }
 
@@ -84,11 +83,11 @@ static void mark_finished(struct ees__stream *s) {
 
 static int add_locked(struct ees_engine *e, struct ees__stream *s, unsigned *idx, ees_error *err) {
     unsigned n = LOAD(e->n_streams);
-    if (atomic_load_explicit(&e->finished, memory_order_relaxed))
+    if (LOAD(e->finished))
         return EES_FAIL(err, EES_ECANCELED, "the engine takes no more streams");
     if (n == EES_MAX_STREAMS)
         return EES_FAIL(err, EES_EINVAL, "%d streams are open already: that is all there can be", EES_MAX_STREAMS);
-    atomic_store_explicit(&e->streams[n], s, memory_order_relaxed); /* published by the count */
+    STORE(e->streams[n], s); /* published by the count */
     ees__sched_add_entry(&e->sched, &s->entry);
     /* Sequentially consistent, release included (pairs with the acquire in ees__stream_count(), guards the stream): here the
      * count is stored and then `finished` read, in ees_engine_finish() the other way round. One of the two must see the

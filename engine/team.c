@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "engine/internal.h"
+#include "engine/relaxed.h"
 
 enum { MAX_PIECES = UINT16_MAX };
 
@@ -112,8 +113,8 @@ bool ees__team_help(struct ees__worker *w) {
         helped = help_one(w, &e->workers[(w->idx + i) % e->n_workers].leader);
     if (helped) {
         uint64_t length_ns = ees__now_ns() - start_ns;
-        EES__ADD_OWN(w->team_ns, length_ns);
-        EES__ADD_OWN(w->busy_ns, length_ns);
+        COUNT_OWN(w->team_ns, length_ns);
+        COUNT_OWN(w->busy_ns, length_ns);
         if (ees__trace_is_on(&w->trace))
             ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_TEAM, .worker = (uint16_t)w->idx,
                                                           .start_ns = start_ns, .length_ns = length_ns});

@@ -6,9 +6,7 @@
 #include "common/clock.h"
 #include "engine/affinity.h"
 #include "engine/internal.h"
-
-#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
-#define STORE(x, v) atomic_store_explicit(&(x), (v), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 /* Frames that run together. slots[i] and items[i] belong together; those that left are gone from both. */
 struct visit {
@@ -84,7 +82,7 @@ static void end_visit(const struct visit *v) {
     struct ees__worker *w = v->w;
     struct ees_engine *e = w->engine;
     STORE(w->unit, e->info->n_units);
-    EES__ADD_OWN(w->busy_ns, v->now_ns - v->start_ns);
+    COUNT_OWN(w->busy_ns, v->now_ns - v->start_ns);
     if (e->options.hint == EES_HINT_LATENCY)
         ees__leader_end(e);
     trace_visit(v);
@@ -172,8 +170,8 @@ static void fail_damaged(struct visit *v) {
 
 static void count_unit(struct visit *v, uint64_t then_ns) {
     struct ees__worker *w = v->w;
-    EES__ADD_OWN(w->unit_runs[v->unit], v->n);
-    EES__ADD_OWN(w->unit_ns[v->unit], v->now_ns - then_ns);
+    COUNT_OWN(w->unit_runs[v->unit], v->n);
+    COUNT_OWN(w->unit_ns[v->unit], v->now_ns - then_ns);
     if (ees__trace_is_on(&w->trace)) {
         const struct ees__slot *slot = &w->engine->slots[v->slots[0]];
         ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_UNIT,
@@ -242,9 +240,9 @@ static void begin_visit(struct visit *v, struct ees__worker *w, const struct ees
     v->stream = e->slots[v->slots[0]].stream;
     v->seq = v->items[0]->seq;
     v->start_ns = v->now_ns = ees__now_ns();
-    EES__ADD_OWN(w->n_runs, v->n);
-    EES__ADD_OWN(w->n_batched, v->n > 1 ? v->n : 0);
-    EES__ADD_OWN(w->n_helped, v->group == LOAD(e->sched.home[w->idx]) ? 0 : v->n);
+    COUNT_OWN(w->n_runs, v->n);
+    COUNT_OWN(w->n_batched, v->n > 1 ? v->n : 0);
+    COUNT_OWN(w->n_helped, v->group == LOAD(e->sched.home[w->idx]) ? 0 : v->n);
     if (e->options.hint == EES_HINT_LATENCY)
         ees__leader_begin(e);
 }

@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/random.h"
 #include "eestream/engine.h"
 #include "engine/internal.h"
 #include "fake_model.h"
@@ -35,13 +36,8 @@ enum { MAX_STREAMS = 3, MAX_FRAMES = 120 };
 
 static uint64_t schedule_seed;
 
-/* splitmix64, one state a thread. */
-static uint64_t draw(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
+/* One state a thread. */
+static uint64_t draw(uint64_t *state) { return ees__mix64(*state += EES_RANDOM_STEP); }
 
 static unsigned below(uint64_t *state, unsigned n) { return (unsigned)(draw(state) % n); }
 
