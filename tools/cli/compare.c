@@ -15,6 +15,7 @@
 #include "tools/cli/file.h"
 #include "tools/cli/plan_text.h"
 #include "tools/cli/planning.h"
+#include "tools/cli/text.h"
 
 enum way { EQUAL_DEPTH, BEST_CUTS, REPLICAS, PLANNED, N_WAYS };
 static const char *const way_names[N_WAYS] = {"equal depth", "best cuts", "replicas", "planned"};
@@ -81,12 +82,12 @@ static void best_cuts(const double *work, unsigned n, unsigned n_groups, unsigne
 static int best_cuts_text(const struct planning *p, unsigned n_groups, char *out, size_t size, ees_error *err) {
     double work[MAX_BLOCKS];
     unsigned ends[MAX_BLOCKS], first = 1;
-    size_t used = 0;
+    struct text text = text_in(out, size);
     if (p->info->n_blocks > MAX_BLOCKS)
         return CLI_FAIL(err, EES_EUNSUPPORTED, "--compare of a model with %u blocks: at most %d", p->info->n_blocks, MAX_BLOCKS);
     best_cuts(work, work_of_blocks(p, work), n_groups, ends);
-    for (unsigned g = 0; g < n_groups && used < size; first = ends[g++] + 1)
-        used += (size_t)snprintf(out + used, size - used, "%s%u-%u", g ? "," : "", first, ends[g]);
+    for (unsigned g = 0; g < n_groups; first = ends[g++] + 1)
+        text_add(&text, "%s%u-%u", g ? "," : "", first, ends[g]);
     return 0;
 }
 

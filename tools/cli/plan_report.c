@@ -8,6 +8,7 @@
 #include "tools/cli/file.h"
 #include "tools/cli/plan_text.h"
 #include "tools/cli/planning.h"
+#include "tools/cli/text.h"
 
 static bool is_auto(const struct planning *p) { return strcmp(p->o->plan, "auto") == 0; }
 
@@ -45,12 +46,10 @@ static const ees_plan_group *group_of(const struct planning *p, unsigned unit) {
 
 /* "2 big + 1 little" */
 static void cores_text(const struct planning *p, const unsigned *n_of_type, char *out, size_t n) {
-    size_t used = 0;
-    out[0] = '\0';
-    for (unsigned t = 0; t < p->cores.n_types && used < n; t++)
+    struct text text = text_in(out, n);
+    for (unsigned t = 0; t < p->cores.n_types; t++)
         if (n_of_type[t] > 0)
-            used += (size_t)snprintf(out + used, n - used, "%s%u %s", used ? " + " : "", n_of_type[t],
-                                     p->cores.types[t].name);
+            text_add(&text, "%s%u %s", text.n ? " + " : "", n_of_type[t], p->cores.types[t].name);
 }
 
 /* ---- Text ---------------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 #include "tools/cli/file.h"
 #include "tools/cli/plan_text.h"
 #include "tools/cli/planning.h"
+#include "tools/cli/text.h"
 
 static const char *take_name(int take) {
     static const char *const names[] = {"deepest", "oldest", "upstream"};
@@ -42,14 +43,14 @@ static int use_workers_only(struct planning *p, ees_error *err) {
 
 /* "2 big + 3 little", or the number alone */
 static void cores_text(const struct planning *p, char *out, size_t n) {
-    size_t used = 0;
+    struct text text = text_in(out, n);
     if (p->cores.n_types == 1) {
-        snprintf(out, n, "%u", p->cores.n_cores);
+        text_add(&text, "%u", p->cores.n_cores);
         return;
     }
-    for (unsigned t = 0; t < p->cores.n_types && used < n; t++)
-        used += (size_t)snprintf(out + used, n - used, "%s%u %s (speed %.2f)", t ? " + " : "", p->cores.types[t].n_cores,
-                                 p->cores.types[t].name, p->cores.types[t].capacity);
+    for (unsigned t = 0; t < p->cores.n_types; t++)
+        text_add(&text, "%s%u %s (speed %.2f)", t ? " + " : "", p->cores.types[t].n_cores, p->cores.types[t].name,
+                 p->cores.types[t].capacity);
 }
 
 /* ---- Text ---------------------------------------------------------------------------------------------- */
