@@ -372,12 +372,8 @@ static json_t *bench_json(const struct bench *b) {
 
 int bench_report(const struct bench *b, ees_error *err) {
     const char *path = b->o->out_path ? b->o->out_path : "-";
-    if (b->o->format == BENCH_JSON) {
-        json_t *json = bench_json(b);
-        int rc = file_write_json(path, json, err);
-        json_decref(json);
-        return rc;
-    }
+    if (b->o->format == BENCH_JSON)
+        return file_write_json(path, bench_json(b), err);
     bool to_stdout = strcmp(path, "-") == 0;
     FILE *f = to_stdout ? stdout : fopen(path, "we");
     if (!f)

@@ -209,14 +209,11 @@ static json_t *row_json(const struct row *row) {
     return json;
 }
 
-static int print_json(const struct comparison *c, ees_error *err) {
+static json_t *comparison_json(const struct comparison *c) {
     json_t *rows = json_array();
     for (unsigned i = 0; i < c->n_rows; i++)
         json_array_append_new(rows, row_json(&c->rows[i]));
-    json_t *json = json_pack("{s:s, s:s, s:o}", "model", c->p->info->name, "kernels", c->p->info->kernels, "rows", rows);
-    int rc = file_write_json("-", json, err);
-    json_decref(json);
-    return rc;
+    return json_pack("{s:s, s:s, s:o}", "model", c->p->info->name, "kernels", c->p->info->kernels, "rows", rows);
 }
 
 static int compare(struct comparison *c, ees_error *err) {
@@ -225,9 +222,9 @@ static int compare(struct comparison *c, ees_error *err) {
     CLI_TRY(open_mixes(c, err));
     CLI_TRY(add_all_rows(c, err));
     if (c->p->o->format == REPORT_JSON)
-        return print_json(c, err);
+        return file_write_json("-", comparison_json(c), err);
     print_table(c);
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }
 
 int planning_compare(struct planning *p, ees_error *err) {

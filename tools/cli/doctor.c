@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/cli/file.h"
 #include "tools/cli/machine.h"
 #include "tools/cli/text.h"
 #include "tools/cli/verbs.h"
@@ -118,8 +119,5 @@ enum exit_code verb_doctor(const struct options *o) {
     check_governor();
     printf(n_missing ? "\n%u missing: slower or fewer formats, results stay the same\n" : "\nnothing is missing\n",
            n_missing);
-    if (fflush(stdout) == 0)
-        return EXIT_DONE;
-    CLI_FAIL(&err, EES_EOUTPUT, "stdout cannot be written");
-    return leave_with(&err, o->verbose);
+    return file_finish_stdout(&err) == 0 ? EXIT_DONE : leave_with(&err, o->verbose);
 }

@@ -199,13 +199,6 @@ static json_t *planning_json(const struct planning *p) {
                      plan_json(p, p->o->plan, &p->plan), "units", units, "alternatives", others);
 }
 
-static int print_json(const struct planning *p, ees_error *err) {
-    json_t *json = planning_json(p);
-    int rc = file_write_json("-", json, err);
-    json_decref(json);
-    return rc;
-}
-
 /* ---- Graphviz ------------------------------------------------------------------------------------------ */
 
 static int print_dot(const struct planning *p, ees_error *err) {
@@ -221,10 +214,10 @@ static int print_dot(const struct planning *p, ees_error *err) {
 
 int planning_report(const struct planning *p, ees_error *err) {
     if (p->o->format == REPORT_JSON)
-        return print_json(p, err);
+        return file_write_json("-", planning_json(p), err);
     if (p->o->dot)
         CLI_TRY(print_dot(p, err));
     else
         print_text(p);
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }

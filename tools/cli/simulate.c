@@ -122,18 +122,9 @@ static json_t *result_json(const struct planning *p, const ees_simulation_option
                              "reorder_wait_ms", (double)r->reorder_wait_ns * 1e-6 / (double)r->n_frames, "helped_share",
                              (double)r->n_helped / (double)r->n_visits, "replans", (json_int_t)r->n_replans);
     json_object_set_new(json, "exit_share", p->mix.exits ? doubles_json(p->mix.share, p->info->n_exits + 1) : json_null());
-    json_object_update(json, run);
-    json_object_update(json, came);
-    json_decref(run);
-    json_decref(came);
+    json_object_update_new(json, run);
+    json_object_update_new(json, came);
     return json;
-}
-
-static int print_json(const struct planning *p, const ees_simulation_options *s, const ees_simulation *r, ees_error *err) {
-    json_t *json = result_json(p, s, r);
-    int rc = file_write_json("-", json, err);
-    json_decref(json);
-    return rc;
 }
 
 int planning_simulate(struct planning *p, ees_error *err) {
@@ -147,7 +138,7 @@ int planning_simulate(struct planning *p, ees_error *err) {
     s.replan = strcmp(p->o->plan, "auto") == 0 && !p->o->no_replan && !p->o->no_help; /* as an engine would */
     CLI_TRY(ees_simulate(p->model, &s, &result, err));
     if (p->o->format == REPORT_JSON)
-        return print_json(p, &s, &result, err);
+        return file_write_json("-", result_json(p, &s, &result), err);
     print_text(p, &s, &result);
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }

@@ -159,12 +159,9 @@ static int report(const struct analysis *a, const struct options *o, ees_error *
     if (o->format == REPORT_TEXT) {
         if (!o->quiet)
             analysis_print(stdout, a);
-        return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+        return file_finish_stdout(err);
     }
-    json_t *json = analysis_json(a);
-    int rc = file_write_json("-", json, err);
-    json_decref(json);
-    return rc;
+    return file_write_json("-", analysis_json(a), err);
 }
 
 enum exit_code verb_analyse(const struct options *o) {

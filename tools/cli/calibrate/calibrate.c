@@ -7,6 +7,7 @@
 
 #include "tools/cli/calibrate/calibration.h"
 #include "tools/cli/fail.h"
+#include "tools/cli/file.h"
 #include "tools/cli/summary.h"
 #include "tools/cli/verbs.h"
 
@@ -211,7 +212,7 @@ static int run(struct calibration *c, const struct options *o, ees_error *err) {
     if (!o->quiet)
         calibration_print(piped ? stderr : stdout, c);
     CLI_TRY(write_out(c, o, err));
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }
 
 enum exit_code verb_calibrate(const struct options *o) {
