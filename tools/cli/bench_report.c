@@ -113,11 +113,6 @@ static const char *batch_name(const struct options *o) {
     return text;
 }
 
-static const char *take_name(const struct options *o) {
-    static const char *const names[] = {"deepest", "oldest", "upstream"};
-    return names[o->take];
-}
-
 /* ---- Markdown ------------------------------------------------------------------------------------------ */
 
 static void print_machine(FILE *f, const struct bench *b) {

@@ -212,7 +212,7 @@ static int print_dot(const struct planning *p, ees_error *err) {
     return 0;
 }
 
-int planning_report(const struct planning *p, ees_error *err) {
+int planning_report(struct planning *p, ees_error *err) {
     if (p->o->format == REPORT_JSON)
         return file_write_json("-", planning_json(p), err);
     if (p->o->dot)

@@ -8,11 +8,6 @@
 #include "tools/cli/planning.h"
 #include "tools/cli/text.h"
 
-static const char *take_name(int take) {
-    static const char *const names[] = {"deepest", "oldest", "upstream"};
-    return names[take];
-}
-
 /* Ends cost about two frames' time, when cores run empty: a hundred frames a core keep that near 1 %. */
 static uint64_t default_frames(unsigned n_cores) { return n_cores > 100 ? 100 * (uint64_t)n_cores : 10000; }
 
@@ -61,7 +56,7 @@ static void print_source(const struct planning *p, const ees_simulation_options 
     else
         printf("source     always a next frame\n");
     printf("workers    %s%s; answers %s\n", s->no_help ? "stay in their group" : "help, frames taken ",
-           s->no_help ? "" : take_name(p->o->take), s->unordered ? "as they are ready" : "in order");
+           s->no_help ? "" : take_name(p->o), s->unordered ? "as they are ready" : "in order");
 }
 
 static void print_text(const struct planning *p, const ees_simulation_options *s, const ees_simulation *r) {
@@ -115,7 +110,7 @@ static json_t *result_json(const struct planning *p, const ees_simulation_option
                              "cores", (int)p->cores.n_cores, "core_types", core_types_json(p), "mix",
                              p->mix.exits ? p->mix.description : NULL, "plan", plan, "plan_fps", p->plan.fps);
     json_t *run = json_pack("{s:I, s:o, s:s, s:b, s:b}", "frames", (json_int_t)r->n_frames, "rate_fps",
-                            s->rate_hz > 0 ? json_real(s->rate_hz) : json_null(), "take", take_name(p->o->take), "help",
+                            s->rate_hz > 0 ? json_real(s->rate_hz) : json_null(), "take", take_name(p->o), "help",
                             !s->no_help, "ordered", !s->unordered);
     json_t *came = json_pack("{s:f, s:f, s:o, s:o, s:f, s:f, s:I}", "fps", r->fps, "busy_share", r->busy_share, "busy",
                              doubles_json(r->busy, p->cores.n_cores), "latency_ms", latency_json(&r->latency),
