@@ -64,6 +64,13 @@ struct spread load_ratio_of(const struct bench_config *a, const struct bench_con
     return spread_of(x, n_rounds);
 }
 
+static int by_time(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+void bench_sort(uint64_t *latencies_ns, size_t n) { qsort(latencies_ns, n, sizeof *latencies_ns, by_time); }
+
 double bench_rank_ms(const uint64_t *sorted_ns, size_t n, double share) {
     size_t rank = (size_t)ceil(share * (double)n);
     return (double)sorted_ns[rank > 0 ? rank - 1 : 0] * 1e-6;

@@ -9,7 +9,7 @@
 
 enum { N_MAX = EES_MAX_EXITS + 1 };
 
-/* An axis in per cent around some values, with a margin. */
+/* Axes are laid around values, then given a margin. */
 static void widen(struct svg_axis *axis, double value) {
     axis->low = fmin(axis->low, value);
     axis->high = fmax(axis->high, value);
