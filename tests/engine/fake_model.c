@@ -4,11 +4,15 @@
 
 #include <math.h>
 #include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include <cmocka.h>
 
 #include "common/clock.h"
 #include "common/fail.h"
@@ -49,6 +53,19 @@ struct ees_model *fake_model_new(uint64_t unit_work_ns, bool jitter) {
 }
 
 void fake_model_free(struct ees_model *m) { free(m); }
+
+ees_frame fake_frame(const struct fake_frame *bytes, uint64_t idx) {
+    return (ees_frame){
+        .kind = EES_FRAME_JPEG, .data = {bytes}, .bytes = sizeof *bytes, .frame_idx = idx, .pts_ns = -1};
+}
+
+ees_engine *fake_engine(const struct ees_model *m, const ees_engine_options *options) {
+    ees_error err = {0};
+    ees_engine *e = NULL;
+    if (ees_engine_open(m, options, &e, &err) != 0)
+        fail_msg("%s", err.message);
+    return e;
+}
 
 void fake_model_gate(struct ees_model *m, bool open) { atomic_store(&m->closed, !open); }
 unsigned fake_model_held(struct ees_model *m) { return atomic_load(&m->n_held); }
@@ -196,7 +213,8 @@ int ees_source_open(const char *uri, const ees_source_options *o, ees_source **o
     return 0;
 }
 int ees_source_next(ees_source *s, ees_frame *out, ees_error *err) {
-    *out = (ees_frame){.kind = EES_FRAME_JPEG, .data = {&synthetic}, .bytes = sizeof synthetic, .release = keep};
+    *out = fake_frame(&synthetic, 0);
+    out->release = keep;
     return 0;
 }
 void ees_source_close(ees_source *s) {}

@@ -8,13 +8,13 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "eestream/model.h"
+#include "eestream/engine.h"
 #include "stages/stage.h"
 
 enum { FAKE_BLOCKS = 6, FAKE_EXITS = 2, FAKE_UNITS = 2 + 2 * FAKE_BLOCKS + FAKE_EXITS + 1, FAKE_CLASSES = 4, FAKE_ROWS = 20 };
 
-/* With a lag in the policy options a frame also leaves at any exit whose class is its reference's.
- * What a test frame's bytes say. Pushed as EES_FRAME_JPEG. */
+/* What a test frame's bytes say. With a lag in the policy options a frame also leaves at any exit whose class is its
+ * reference's. */
 struct fake_frame {
     uint32_t number;
     uint8_t exit;       /* 0 .. FAKE_EXITS */
@@ -42,6 +42,12 @@ void fake_model_free(struct ees_model *m);
 /* Frames with `held_at` wait in that unit while the gate is closed; it is open at first. */
 void fake_model_gate(struct ees_model *m, bool open);
 unsigned fake_model_held(struct ees_model *m); /* how many wait there now */
+
+/* A frame with these bytes, which stay the caller's; of stream 0 unless the caller sets another. */
+ees_frame fake_frame(const struct fake_frame *bytes, uint64_t idx);
+
+/* An engine with these options. Fails the test where it cannot be opened. */
+ees_engine *fake_engine(const struct ees_model *m, const ees_engine_options *options);
 
 /* The one number a frame must carry when it leaves at `exit`. */
 float fake_answer(uint32_t number, unsigned exit);

@@ -79,9 +79,10 @@ struct life {
 static void *push_frames(void *opaque) {
     struct source *s = opaque;
     for (unsigned i = 0; i < s->n_frames; i++) {
-        ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[s->stream][i]}, .bytes = sizeof frames[0][0],
-                           .stream = s->stream, .frame_idx = i, .release = count_release,
-                           .opaque = &frames[s->stream][i]};
+        ees_frame frame = fake_frame(&frames[s->stream][i], i);
+        frame.stream = s->stream;
+        frame.release = count_release;
+        frame.opaque = &frames[s->stream][i];
         int rc = ees_engine_push(s->engine, &frame, -1, NULL);
         if (rc == EES_ECANCELED)
             break;
