@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Between tsan.c, which sees the accesses, and checker.c, which decides their outcome. */
+/* Between tsan.c, which sees the accesses, and the checker, which decides their outcome. */
 #ifndef EES_PROOFS_EXPLORE_H
 #define EES_PROOFS_EXPLORE_H
 
