@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* How answers get out: into a window that restores the order of their stream (or, unordered, a ring), then to the puller.
  * The way in is in stream.c. */
-#define _GNU_SOURCE
-#include <sched.h>
-#include <stdio.h>
-
 #include "common/clock.h"
 #include "common/fail.h"
 #include "engine/internal.h"
@@ -22,8 +18,7 @@ void ees__answer(struct ees_engine *e, uint32_t slot_idx) {
     slot->done_ns = ees__now_ns();
     ees__follow_answered(e, slot_idx);
     if (e->options.unordered) {
-        while (!ees__ring_push(&e->answers, slot_idx))
-            sched_yield(); /* room for every slot twice over: a consumer was preempted mid-pop */
+        ees__ring_push_until_in(&e->answers, slot_idx);
     } else {
         struct ees__stream *s = ees__stream_at(e, slot->stream);
         /* release, pairs with the acquire in next_in_order(). Guards: the answer in the slot. If weaker: pull may read logits

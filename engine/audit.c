@@ -80,8 +80,7 @@ void ees__audits_consider(struct ees_engine *e, uint32_t slot_idx, unsigned next
     job->stream = slot->stream;
     job->exit_idx = (unsigned)slot->item.exit_idx;
     job->class_idx = slot->item.class_idx;
-    while (!ees__ring_push(&a->waiting, idx))
-        sched_yield(); /* room for every job twice over: a consumer was preempted mid-pop */
+    ees__ring_push_until_in(&a->waiting, idx);
     ees__event_notify(&e->work, EES__WAKE_ANY);
 }
 
@@ -93,8 +92,7 @@ void ees__audits_choose_skipped(struct ees_engine *e, struct ees__slot *slot) {
 void ees__audits_take_skipped(struct ees_engine *e, uint32_t slot_idx) {
     struct ees__audits *a = &e->audits;
     COUNT(a->n_open, 1); /* relaxed: on the thread that pulls, or before whatever tells that thread to go on */
-    while (!ees__ring_push(&a->skipped, slot_idx))
-        sched_yield(); /* as in ees__audits_consider() */
+    ees__ring_push_until_in(&a->skipped, slot_idx);
     ees__event_notify(&e->work, EES__WAKE_ANY);
 }
 
@@ -137,8 +135,7 @@ static void run_job(struct ees__worker *w, uint32_t idx) {
         COUNT(a->n_agreed[job->exit_idx], job->item.class_idx == job->class_idx);
     }
     close_one(w->engine);
-    while (!ees__ring_push(&a->free, idx))
-        sched_yield(); /* as in ees__audits_consider() */
+    ees__ring_push_until_in(&a->free, idx);
 }
 
 /* From behind ingest: what the state holds is the picture the frame was skipped with. */

@@ -93,16 +93,9 @@ static void choose_batch(struct ees_engine *e, const ees_engine_options *o) {
     e->max_batch = 1;
     if (o->hint == EES_HINT_LATENCY)
         return;
-    for (unsigned u = 0; u < e->info->n_units; u++) {
-        if (o->max_batch > 0)
-            e->plan.batch[u] = (uint8_t)o->max_batch;
-        e->max_batch = e->plan.batch[u] > e->max_batch ? e->plan.batch[u] : e->max_batch;
-    }
-    /* A later plan may batch where this one does not. */
-    if (o->max_batch == 0 && e->profile && o->replan && e->profile->batch > e->max_batch)
-        e->max_batch = e->profile->batch;
-    if (e->max_batch > EES__MAX_BATCH)
-        e->max_batch = EES__MAX_BATCH;
+    for (unsigned u = 0; u < e->info->n_units && o->max_batch > 0; u++)
+        e->plan.batch[u] = (uint8_t)o->max_batch;
+    e->max_batch = ees__largest_batch(&e->plan, o->max_batch == 0 && o->replan ? e->profile : NULL);
 }
 
 static int set_policy(struct ees_engine *e, const ees_policy_options *options, ees_error *err) {
@@ -163,8 +156,7 @@ static int make_slots(struct ees_engine *e, ees_error *err) {
     return 0;
 }
 
-/* Rings have room for every number twice over: "full" then only means that a consumer was preempted between drawing its
- * ticket and emptying the cell, and whoever pushes gives it the core. */
+/* Rings have room for every number twice over, as ees__ring_push_until_in() wants it. */
 static int make_rings(struct ees_engine *e, ees_error *err) {
     for (e->window_mask = 1; e->window_mask < e->n_records; e->window_mask *= 2)
         ;
@@ -197,16 +189,13 @@ static int init_worker(struct ees_engine *e, unsigned idx, ees_error *err) {
     return 0;
 }
 
-/* Signals are the application's: workers block all, so that its handlers run on its own threads. */
-static int start_worker(struct ees__worker *w, ees_error *err) {
+int ees__thread_start(pthread_t *thread, void *(*run)(void *), void *arg) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&w->thread, NULL, ees__worker_main, w);
+    int error = pthread_create(thread, NULL, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0)
-        return EES_FAIL_OS(err, EES_ENOMEM, rc, "worker thread %u cannot be started", w->idx);
-    return 0;
+    return error;
 }
 
 /* All are made before the first one starts: workers look at each other. */
@@ -221,7 +210,9 @@ static int start_workers(struct ees_engine *e, ees_error *err) {
     }
     ees__sched_publish(&e->sched, &e->plan, types, e->max_batch);
     for (unsigned w = 0; w < e->n_workers; w++) {
-        EES_TRY(start_worker(&e->workers[w], err));
+        int error = ees__thread_start(&e->workers[w].thread, ees__worker_main, &e->workers[w]);
+        if (error)
+            return EES_FAIL_OS(err, EES_ENOMEM, error, "worker thread %u cannot be started", w);
         e->n_started++;
     }
     return 0;

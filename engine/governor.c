@@ -9,7 +9,6 @@
  *
  * It only reads counters and stores advice: nothing waits for it, and frames flow without it. */
 #define _GNU_SOURCE
-#include <signal.h>
 #include <string.h>
 
 #include "common/clock.h"
@@ -303,13 +302,9 @@ int ees__governor_start(struct ees_engine *e, ees_error *err) {
     g->n_cpus = ees__affinity_cpus(g->cpus, EES_MAX_WORKERS);
     pin_workers(e);
     EES_TRY(start_replanner(g, err));
-    sigset_t all, before;
-    sigfillset(&all); /* signals are the application's, as for workers */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&g->thread, NULL, govern, g);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0)
-        return EES_FAIL_OS(err, EES_ENOMEM, rc, "the governor's thread cannot be started");
+    int error = ees__thread_start(&g->thread, govern, g);
+    if (error)
+        return EES_FAIL_OS(err, EES_ENOMEM, error, "the governor's thread cannot be started");
     g->started = true;
     return 0;
 }

@@ -152,6 +152,12 @@ static inline void ees__pause_cpu(void) {
 #endif
 }
 
+/* ---- engine.c ---- */
+
+/* Start a thread of the engine's. It blocks all signals: those are the application's, whose handlers run on its own
+ * threads. @return 0 or the errno */
+int ees__thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
+
 /* ---- stream.c ---- */
 
 /* Open a stream; takes the lock. @return 0; EES_EINVAL; EES_ENOMEM; EES_ECANCELED */

@@ -45,6 +45,13 @@ void ees__costs_init(struct ees__costs *c, const ees_profile *profile, const dou
     }
 }
 
+bool ees__group_fits(const ees_profile *profile, unsigned type, const ees_plan_group *group) {
+    size_t weights_bytes = 0;
+    for (unsigned u = group->first_unit; u < group->end_unit; u++)
+        weights_bytes += profile->weights_bytes[u];
+    return weights_bytes <= profile->types[type].private_cache_bytes;
+}
+
 void ees__group_cost_add(struct ees__group_cost *sum, const struct ees__costs *c, unsigned type, unsigned unit) {
     const ees_unit_costs *costs = &c->profile->types[type];
     sum->weights_bytes += c->profile->weights_bytes[unit];

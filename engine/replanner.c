@@ -6,6 +6,7 @@
 
 #include "common/fail.h"
 #include "common/mem.h"
+#include "engine/plan_costs.h"
 
 /* Two memories of the mix. The short one sees a change: half a second, but at least so many frames, or a slow stream would be
  * judged by a handful. The long one tells plans of nearly equal speed apart; it is dropped when the short one contradicts it. */
@@ -134,13 +135,11 @@ static void expect_costs(const struct ees__replanner *r, const ees_plan *now, un
     const ees_unit_costs *costs = &r->measured.types[type];
     for (unsigned g = 0; g < now->n_groups; g++) {
         const ees_plan_group *group = &now->groups[g];
-        size_t weights = 0;
+        bool warm = ees__group_fits(&r->measured, type, group);
         for (unsigned u = group->first_unit; u < group->end_unit; u++)
-            weights += r->measured.weights_bytes[u];
-        for (unsigned u = group->first_unit; u < group->end_unit; u++)
-            expected_ns[u] = weights <= costs->private_cache_bytes ? costs->warm_ns[u]
-                             : now->batch[u] > 1                   ? costs->batch_ns[u]
-                                                                   : costs->cold_ns[u];
+            expected_ns[u] = warm                ? costs->warm_ns[u]
+                             : now->batch[u] > 1 ? costs->batch_ns[u]
+                                                 : costs->cold_ns[u];
     }
 }
 

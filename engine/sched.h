@@ -76,6 +76,10 @@ static inline unsigned ees__default_slots(unsigned n_workers, unsigned max_batch
     return (4 + (max_batch > 1 ? max_batch : 0)) * n_workers + 4;
 }
 
+/* Frames of the largest micro-batch under a plan, and under those that may follow it where their profile is given (NULL: the
+ * plan stays). */
+unsigned ees__largest_batch(const ees_plan *plan, const ees_profile *later);
+
 /* `n_slots`: numbers 0 .. n_slots-1 will be used. Queues for as many groups as there can be. */
 bool ees__sched_init(struct ees__sched *s, unsigned n_units, unsigned n_workers, unsigned n_slots, enum ees_take take);
 void ees__sched_fini(struct ees__sched *s);

@@ -12,6 +12,7 @@
 #include "common/random.h"
 #include "eestream/simulate.h"
 #include "engine/histogram.h"
+#include "engine/plan_costs.h"
 #include "engine/relaxed.h"
 #include "engine/replanner.h"
 #include "engine/sched.h"
@@ -224,13 +225,9 @@ static void answer(struct simulation *s, uint32_t slot) {
 
 static void publish(struct simulation *s) {
     ees__sched_publish(&s->sched, &s->plan, s->o->cores->type, s->max_batch);
-    for (unsigned g = 0; g < s->plan.n_groups; g++) {
-        size_t weights = 0;
-        for (unsigned u = s->plan.groups[g].first_unit; u < s->plan.groups[g].end_unit; u++)
-            weights += s->profile->weights_bytes[u];
+    for (unsigned g = 0; g < s->plan.n_groups; g++)
         for (unsigned t = 0; t < s->profile->n_types; t++)
-            s->fits[t][g] = weights <= s->profile->types[t].private_cache_bytes;
-    }
+            s->fits[t][g] = ees__group_fits(s->profile, t, &s->plan.groups[g]);
     for (unsigned w = 0; w < s->n_workers; w++)
         s->workers[w].warm_group = NO_GROUP;
 }
@@ -310,13 +307,7 @@ static int open_plan(struct simulation *s, ees_error *err) {
     } else {
         EES_TRY(ees_plan_solve(s->profile, reach, n_of_type, &s->plan, err));
     }
-    s->max_batch = 1;
-    for (unsigned u = 0; u < s->info->n_units; u++)
-        s->max_batch = s->plan.batch[u] > s->max_batch ? s->plan.batch[u] : s->max_batch;
-    if (s->o->replan && s->profile->batch > s->max_batch)
-        s->max_batch = s->profile->batch;
-    if (s->max_batch > EES__MAX_BATCH)
-        s->max_batch = EES__MAX_BATCH;
+    s->max_batch = ees__largest_batch(&s->plan, s->o->replan ? s->profile : NULL);
     return s->o->replan ? ees__replanner_open(s->profile, n_of_type, &s->replanner, err) : 0;
 }
 

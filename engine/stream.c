@@ -2,7 +2,6 @@
 /* Streams and how frames get in: room, overload, sequence numbers. The way out is in answers.c. */
 #define _GNU_SOURCE
 #include <math.h>
-#include <sched.h>
 #include <string.h>
 
 #include "common/clock.h"
@@ -268,8 +267,7 @@ void ees__slot_free(struct ees_engine *e, uint32_t slot_idx) {
     bool has_state = slot_idx < e->n_slots;
     if (has_state)
         atomic_fetch_sub_explicit(&ees__stream_at(e, e->slots[slot_idx].stream)->n_inside, 1, memory_order_relaxed);
-    while (!ees__ring_push(has_state ? &e->free_slots : &e->free_records, slot_idx))
-        sched_yield(); /* room for every slot twice over: a consumer was preempted mid-pop */
+    ees__ring_push_until_in(has_state ? &e->free_slots : &e->free_records, slot_idx);
     ees__event_notify_all(&e->room); /* all: whoever sleeps may wait for its own stream's share, or for a record */
 }
 

@@ -88,8 +88,8 @@ static void end_visit(const struct visit *v) {
     trace_visit(v);
 }
 
-/* Give out the answers there are, and let go of frames that wait. Behind the last frame's the visit may never be heard of again, so it is told before: who
- * has pulled every answer finds complete counters and a complete trace. */
+/* Give out the answers there are, and let go of frames that wait. Behind the last frame's the visit may never be heard of
+ * again, so it is told before: who has pulled every answer finds complete counters and a complete trace. */
 static void settle(struct visit *v) {
     struct ees_engine *e = v->w->engine;
     if (v->n == 0 && v->n_left + v->n_held > 0)
