@@ -121,9 +121,14 @@ static bool run_to_end(struct ees__worker *w, struct ees__item *item, unsigned f
     COUNT(e->audits.busy_ns, length_ns);
     COUNT(e->audits.n_missed, rc != EES__UNIT_DONE);
     if (ees__trace_is_on(&w->trace))
-        ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_AUDIT, .worker = (uint16_t)w->idx, .n_batch = 1,
-                                                      .unit = (uint16_t)first, .stream = stream, .seq = item->seq,
-                                                      .start_ns = start_ns, .length_ns = length_ns});
+        ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_AUDIT,
+                                                      .worker = (uint16_t)w->idx,
+                                                      .n_batch = 1,
+                                                      .unit = (uint16_t)first,
+                                                      .stream = stream,
+                                                      .seq = item->seq,
+                                                      .start_ns = start_ns,
+                                                      .length_ns = length_ns});
     return rc == EES__UNIT_DONE;
 }
 

@@ -31,8 +31,8 @@ static int expected_reach(struct ees_engine *e, const ees_engine_options *o, dou
 
 /* The profile for "auto": the caller's or measured now into `measured`. @return NULL without a failure: the sample frame is
  * beyond the model's limits, or the weights give no finite logits */
-static int find_profile(struct ees_engine *e, const ees_engine_options *o, ees_profile *measured, const ees_profile **out,
-                        ees_error *err) {
+static int find_profile(struct ees_engine *e, const ees_engine_options *o, ees_profile *measured,
+                        const ees_profile **out, ees_error *err) {
     ees_error measuring = {0};
     *out = o->profile;
     if (o->profile)
@@ -108,8 +108,9 @@ static int set_policy(struct ees_engine *e, const ees_policy_options *options, e
         memcpy(e->replay, options->replay, options->n_replay);
         for (size_t i = 0; i < options->n_replay; i++)
             if (e->replay[i] > e->info->n_exits)
-                return EES_FAIL(err, EES_EINVAL, "forced exit %u at position %zu: the model has exits 0 to %u (%u: final)",
-                                e->replay[i], i, e->info->n_exits, e->info->n_exits);
+                return EES_FAIL(err, EES_EINVAL,
+                                "forced exit %u at position %zu: the model has exits 0 to %u (%u: final)", e->replay[i],
+                                i, e->info->n_exits, e->info->n_exits);
         resolved.replay = e->replay;
         resolved.n_replay = options->n_replay;
     }
@@ -137,13 +138,13 @@ static int make_slots(struct ees_engine *e, ees_error *err) {
     size_t state = ees__round_up(e->info->state_bytes, EES_CACHE_LINE);
     size_t logits = ees__round_up(e->info->n_classes * sizeof(float), EES_CACHE_LINE), each, total;
     size_t policy = ees__round_up(e->policy.memory_floats * sizeof(float), EES_CACHE_LINE);
-    size_t picture =
-        ees__skips(e) ? ees__round_up(ees__picture_floats(e->model) * sizeof(float), EES_CACHE_LINE) : 0;
+    size_t picture = ees__skips(e) ? ees__round_up(ees__picture_floats(e->model) * sizeof(float), EES_CACHE_LINE) : 0;
     size_t n_all = ees__all_logits_floats(e->info->n_exits, e->info->n_classes);
     size_t all = e->options.all_logits ? ees__round_up(n_all * sizeof(float), EES_CACHE_LINE) : 0;
     e->n_records = RECORDS_PER_SLOT * e->n_slots;
     if (!ees__add(state, logits + policy + picture + all, &each) || !ees__mul(each, e->n_slots, &total) ||
-        !(e->memory = ees__calloc_aligned(total, 1)) || !(e->slots = ees__calloc_aligned(e->n_records, sizeof *e->slots)))
+        !(e->memory = ees__calloc_aligned(total, 1)) ||
+        !(e->slots = ees__calloc_aligned(e->n_records, sizeof *e->slots)))
         return EES_FAIL(err, EES_ENOMEM, "no memory for %u frame slots of %zu bytes", e->n_slots, state + logits);
     for (unsigned i = 0; i < e->n_slots; i++) {
         char *at = (char *)e->memory + i * each;

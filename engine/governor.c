@@ -32,14 +32,15 @@ struct ees__governor {
     struct ees__trace trace;
     uint64_t looked_ns; /* at everything but queue depths */
     int cpus[EES_MAX_WORKERS];
-    unsigned n_cpus; /* of the mask in force */
+    unsigned n_cpus;       /* of the mask in force */
     ees_cores first_cores; /* at open */
 
     struct ees__replanner *replanner; /* NULL: the plan stays */
     uint64_t seen_runs[EES_MAX_CORE_TYPES][EES_MAX_UNITS], seen_ns[EES_MAX_CORE_TYPES][EES_MAX_UNITS];
     uint64_t awake_ns; /* time in which stalls count */
-    uint64_t watched_since_ns[EES_MAX_WORKERS], watched_from_ns[EES_MAX_WORKERS]; /* start of a worker's unit, when first seen */
-    uint64_t seen_late[EES_MAX_STREAMS]; /* frames dropped or answered at their deadline */
+    uint64_t watched_since_ns[EES_MAX_WORKERS],
+        watched_from_ns[EES_MAX_WORKERS]; /* start of a worker's unit, when first seen */
+    uint64_t seen_late[EES_MAX_STREAMS];  /* frames dropped or answered at their deadline */
 
     /* guarded by the engine's lock */
     ees_replan replans[KEPT_REPLANS]; /* number i at [i % KEPT_REPLANS] */
@@ -48,8 +49,11 @@ struct ees__governor {
 
 static void tell(struct ees__governor *g, enum ees_trace_kind kind, unsigned group, unsigned stream, uint64_t value) {
     if (ees__trace_is_on(&g->trace))
-        ees__trace_tell(&g->trace, &(ees_trace_event){.kind = (uint8_t)kind, .worker = (uint16_t)g->engine->n_workers,
-                                                      .group = (uint16_t)group, .stream = stream, .value = value,
+        ees__trace_tell(&g->trace, &(ees_trace_event){.kind = (uint8_t)kind,
+                                                      .worker = (uint16_t)g->engine->n_workers,
+                                                      .group = (uint16_t)group,
+                                                      .stream = stream,
+                                                      .value = value,
                                                       .start_ns = ees__now_ns()});
 }
 
@@ -323,4 +327,6 @@ void ees__governor_stop(struct ees_engine *e) {
     e->governor = NULL;
 }
 
-struct ees__trace *ees__governor_trace(struct ees_engine *e) { return &e->governor->trace; }
+struct ees__trace *ees__governor_trace(struct ees_engine *e) {
+    return &e->governor->trace;
+}

@@ -85,8 +85,8 @@ static unsigned count_assigned(const ees_plan_group *group) {
 
 static int check_groups(const ees_profile *profile, const ees_plan *plan, ees_error *err) {
     if (profile->n_types == 0 || profile->n_types > EES_MAX_CORE_TYPES || profile->n_units > EES_MAX_UNITS)
-        return EES_FAIL(err, EES_EINVAL, "profile of %u units and %u core types: at most %d and 1 to %d", profile->n_units,
-                        profile->n_types, EES_MAX_UNITS, EES_MAX_CORE_TYPES);
+        return EES_FAIL(err, EES_EINVAL, "profile of %u units and %u core types: at most %d and 1 to %d",
+                        profile->n_units, profile->n_types, EES_MAX_UNITS, EES_MAX_CORE_TYPES);
     for (unsigned g = 0; g < plan->n_groups; g++) {
         const ees_plan_group *group = &plan->groups[g];
         unsigned assigned = count_assigned(group);

@@ -176,14 +176,15 @@ static int measure_types(struct bench *b, const ees_cores *cores, ees_profile *o
 }
 
 static int make_items(struct bench *b, const ees_frame *frame, const ees_model_info *info) {
-    size_t state = ees__round_up(info->state_bytes, EES_CACHE_LINE), logits = info->n_classes * sizeof(float), each, total;
+    size_t state = ees__round_up(info->state_bytes, EES_CACHE_LINE), logits = info->n_classes * sizeof(float), each,
+           total;
     if (!ees__add(state, ees__round_up(logits, EES_CACHE_LINE), &each) || !ees__mul(each, BATCH, &total) ||
         !(b->memory = ees__calloc_aligned(total, 1)) || !(b->lane = ees__lane_open(b->model, BATCH)))
         return EES_FAIL(b->err, EES_ENOMEM, "no memory to measure the units");
     for (unsigned i = 0; i < BATCH; i++) {
         char *at = (char *)b->memory + i * each;
-        b->items[i] = (struct ees__item){.frame = frame, .state = (float *)(void *)at,
-                                         .logits = (float *)(void *)(at + state), .exit_idx = -1};
+        b->items[i] = (struct ees__item){
+            .frame = frame, .state = (float *)(void *)at, .logits = (float *)(void *)(at + state), .exit_idx = -1};
     }
     return 0;
 }

@@ -221,8 +221,8 @@ static void take_batch(struct ees__sched *s, int place, unsigned unit, struct ee
     if (batch == 1)
         return;
     struct ees__entry *entry = place == ENTRY ? next_entry(s) : NULL;
-    unsigned waiting = place == ENTRY ? (entry ? ees__ring_count(&entry->queue.ring) : 0)
-                                      : ees__ring_count(&s->queues[place].ring);
+    unsigned waiting =
+        place == ENTRY ? (entry ? ees__ring_count(&entry->queue.ring) : 0) : ees__ring_count(&s->queues[place].ring);
     if (2 * waiting < s->n_workers * batch)
         return;
     unsigned most = 1 + waiting / s->n_workers;

@@ -39,15 +39,16 @@ struct ees__entry {
 #define EES__VTIME_ONE (UINT64_C(1) << 20)
 
 struct ees__sched_slot {
-    uint16_t unit;       /* to run next; the owner's */
-    uint32_t stream;     /* the owner's */
-    _Atomic uint64_t age; /* smaller: admitted earlier. Read by peeking workers that do not own the slot: relaxed, a hint */
+    uint16_t unit;   /* to run next; the owner's */
+    uint32_t stream; /* the owner's */
+    _Atomic uint64_t
+        age; /* smaller: admitted earlier. Read by peeking workers that do not own the slot: relaxed, a hint */
 };
 
 struct ees__sched {
     unsigned n_units, n_workers, n_queues;
     enum ees_take take;
-    bool no_help; /* simulator: workers never leave their group */
+    bool no_help;              /* simulator: workers never leave their group */
     struct ees__queue *queues; /* one a possible group */
     struct ees__sched_slot *slots;
 

@@ -23,7 +23,9 @@ unsigned ees__stream_count(struct ees_engine *e) {
     return atomic_load_explicit(&e->n_streams, memory_order_acquire);
 }
 
-struct ees__stream *ees__stream_at(struct ees_engine *e, unsigned idx) { return LOAD(e->streams[idx]); }
+struct ees__stream *ees__stream_at(struct ees_engine *e, unsigned idx) {
+    return LOAD(e->streams[idx]);
+}
 
 static int check_stream(const ees_stream_options *o, ees_error *err) {
     if (!(o->weight > 0) || !isfinite(o->weight))
@@ -240,7 +242,8 @@ static bool take_record(struct ees_engine *e, struct ees__stream *s, uint32_t *s
 typedef bool take_fn(struct ees_engine *e, struct ees__stream *s, uint32_t *slot_idx);
 
 /* Wait for what `take` takes until the deadline. @return 0, EES_EAGAIN, EES_ECANCELED, EES_ESTALLED */
-static int wait_for(struct ees_engine *e, struct ees__stream *s, take_fn *take, int64_t timeout_us, uint32_t *slot_idx) {
+static int wait_for(struct ees_engine *e, struct ees__stream *s, take_fn *take, int64_t timeout_us,
+                    uint32_t *slot_idx) {
     uint64_t deadline_ns = deadline_after(timeout_us);
     for (bool in_time = timeout_us != 0;;) {
         if (is_finished(s))
@@ -317,7 +320,8 @@ static bool draw_ticket(struct ees__stream *s, uint64_t *seq) {
 }
 
 /* Put a frame into a slot and into its stream's order. On failure the slot is given back. */
-static int enter(struct ees_engine *e, struct ees__stream *s, uint32_t slot_idx, const ees_frame *frame, ees_error *err) {
+static int enter(struct ees_engine *e, struct ees__stream *s, uint32_t slot_idx, const ees_frame *frame,
+                 ees_error *err) {
     struct ees__slot *slot = &e->slots[slot_idx];
     slot->stream = frame->stream;
     int rc = fill_slot(e, s, slot, frame, err);

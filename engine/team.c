@@ -55,7 +55,8 @@ static void wait_until_done(struct ees__leader *l, uint32_t n_pieces) {
     }
 }
 
-static void share(struct ees__team *team, ees__part_fn *part, void *ctx, size_t n, size_t grain, struct ees__lane *own) {
+static void share(struct ees__team *team, ees__part_fn *part, void *ctx, size_t n, size_t grain,
+                  struct ees__lane *own) {
     struct ees__leader *l = (struct ees__leader *)team;
     size_t n_pieces = grain ? (n + grain - 1) / grain : 1;
     n_pieces = n_pieces < MAX_PIECES ? n_pieces : MAX_PIECES;
@@ -116,8 +117,10 @@ bool ees__team_help(struct ees__worker *w) {
         COUNT_OWN(w->team_ns, length_ns);
         COUNT_OWN(w->busy_ns, length_ns);
         if (ees__trace_is_on(&w->trace))
-            ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_TEAM, .worker = (uint16_t)w->idx,
-                                                          .start_ns = start_ns, .length_ns = length_ns});
+            ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_TEAM,
+                                                          .worker = (uint16_t)w->idx,
+                                                          .start_ns = start_ns,
+                                                          .length_ns = length_ns});
     }
     return helped;
 }

@@ -32,8 +32,8 @@ static void record_visit(const struct visit *v, struct ees__slot *slot) {
     ees_visit *at = &slot->visits[full ? EES_MAX_VISITS - 1 : slot->n_visits++];
     uint64_t wait_ns = v->start_ns > slot->queued_ns ? v->start_ns - slot->queued_ns : 0;
     if (!full)
-        *at = (ees_visit){.group = (uint16_t)v->group, .first_unit = (uint16_t)v->first_unit,
-                          .n_batch = (uint16_t)v->n_taken};
+        *at = (ees_visit){
+            .group = (uint16_t)v->group, .first_unit = (uint16_t)v->first_unit, .n_batch = (uint16_t)v->n_taken};
     at->worker = (uint16_t)v->w->idx;
     at->end_unit = (uint16_t)v->unit;
     at->wait_ns += wait_ns;

@@ -25,16 +25,23 @@ struct ees__lane {
 static void add_unit(struct ees_model *m, unsigned block, int exit_idx, const char *name) {
     unsigned u = m->info.n_units++;
     snprintf(m->names[u], sizeof m->names[u], "%s", name);
-    m->units[u] = (ees_unit_info){.name = m->names[u], .block = block, .exit_idx = exit_idx,
-                                  .weights_bytes = SIZE_MAX / 1024}; /* never warm: the profile runs each unit in turn only */
+    m->units[u] =
+        (ees_unit_info){.name = m->names[u],
+                        .block = block,
+                        .exit_idx = exit_idx,
+                        .weights_bytes = SIZE_MAX / 1024}; /* never warm: the profile runs each unit in turn only */
 }
 
 struct ees_model *fake_model_new(uint64_t unit_work_ns, bool jitter) {
     struct ees_model *m = calloc(1, sizeof *m);
     m->unit_work_ns = unit_work_ns;
     m->jitter = jitter;
-    m->info = (ees_model_info){.n_blocks = FAKE_BLOCKS, .n_exits = FAKE_EXITS, .n_classes = FAKE_CLASSES,
-                               .state_bytes = 64, .image_height_px = 8, .image_width_px = 8};
+    m->info = (ees_model_info){.n_blocks = FAKE_BLOCKS,
+                               .n_exits = FAKE_EXITS,
+                               .n_classes = FAKE_CLASSES,
+                               .state_bytes = 64,
+                               .image_height_px = 8,
+                               .image_width_px = 8};
     add_unit(m, 0, -1, "ingest");
     add_unit(m, 0, -1, "embed");
     for (unsigned b = 1, e = 0; b <= FAKE_BLOCKS; b++) {
@@ -55,8 +62,7 @@ struct ees_model *fake_model_new(uint64_t unit_work_ns, bool jitter) {
 void fake_model_free(struct ees_model *m) { free(m); }
 
 ees_frame fake_frame(const struct fake_frame *bytes, uint64_t idx) {
-    return (ees_frame){
-        .kind = EES_FRAME_JPEG, .data = {bytes}, .bytes = sizeof *bytes, .frame_idx = idx, .pts_ns = -1};
+    return (ees_frame){.kind = EES_FRAME_JPEG, .data = {bytes}, .bytes = sizeof *bytes, .frame_idx = idx, .pts_ns = -1};
 }
 
 ees_engine *fake_engine(const struct ees_model *m, const ees_engine_options *options) {
@@ -94,8 +100,10 @@ static const int a_policy;
 int ees__policy_setup(const ees_model *m, const ees_policy_options *o, struct ees__policy_setup *out, ees_error *err) {
     bool none = o->name && strcmp(o->name, "none") == 0;
     *out = (struct ees__policy_setup){.policy = none ? NULL : (const struct ees__policy *)&a_policy,
-                                      .replay = o->replay, .n_replay = o->n_replay,
-                                      .lag = o->lag, .skip_below = o->skip_below};
+                                      .replay = o->replay,
+                                      .n_replay = o->n_replay,
+                                      .lag = o->lag,
+                                      .skip_below = o->skip_below};
     return 0;
 }
 

@@ -26,12 +26,12 @@
 
 enum { MAX_STREAMS = 3, MAX_FRAMES = 120 };
 
-#define CHECK(condition)                                                                                            \
-    do {                                                                                                            \
-        if (!(condition)) {                                                                                         \
-            fprintf(stderr, "schedule %llu: line %d: %s\n", (unsigned long long)schedule_seed, __LINE__, #condition); \
-            abort();                                                                                                \
-        }                                                                                                           \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "schedule %llu: line %d: %s\n", (unsigned long long)schedule_seed, __LINE__, #condition);  \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 static uint64_t schedule_seed;
@@ -211,7 +211,9 @@ static void choose(struct life *life, uint64_t *random) {
     life->random = draw(random);
     for (unsigned i = 0; i < life->n_sources; i++) {
         struct source *s = &life->sources[i];
-        *s = (struct source){.stream = i, .n_frames = 20 + below(random, MAX_FRAMES - 20), .slow = below(random, 2),
+        *s = (struct source){.stream = i,
+                             .n_frames = 20 + below(random, MAX_FRAMES - 20),
+                             .slow = below(random, 2),
                              .random = draw(random)};
         ees_stream_options_default(&s->options);
         s->options.overload = (enum ees_overload)below(random, 4);
@@ -219,7 +221,9 @@ static void choose(struct life *life, uint64_t *random) {
         s->options.weight = 1 + below(random, 3);
         s->options.deadline_ns = below(random, 3) == 0 ? 100000 * (1 + below(random, 50)) : 0;
         for (unsigned f = 0; f < s->n_frames; f++) {
-            frames[i][f] = (struct fake_frame){.number = f + 1000 * i, .exit = (uint8_t)below(random, 3), .held_at = 255,
+            frames[i][f] = (struct fake_frame){.number = f + 1000 * i,
+                                               .exit = (uint8_t)below(random, 3),
+                                               .held_at = 255,
                                                .degrades = below(random, 4) == 0,
                                                .fails_at = (uint8_t)(below(random, 17) == 0 ? below(random, 5) : 255)};
             atomic_store(&n_released[i][f], 0);

@@ -349,11 +349,18 @@ static void test_bad_options(void **state) {
     struct {
         unsigned n_workers, n_slots;
         const char *plan, *says;
-    } cases[] = {{4, 4, NULL, "at least 5"},        {1000, 0, NULL, "at most 256"}, {2, 0, "1-3", "leaves out"},
-                 {2, 0, "1-3,5-6", "begins with"}, {2, 0, "1-7,8-9", "blocks 1 to 6"}, {2, 0, "1-2,3-4,5-6", "more groups"},
-                 {2, 0, "nonsense", "no block or unit 'nonsense'"}, {2, 0, "equal:9", "more groups"},
-                 {3, 0, "1-3x1,4-6x1", "asks for 2 workers"}, {3, 0, "3-1x3", "ends before"},
-                 {2, 0, "", "no block"}, {2, 0, "1-6x9", "asks for 9"}};
+    } cases[] = {{4, 4, NULL, "at least 5"},
+                 {1000, 0, NULL, "at most 256"},
+                 {2, 0, "1-3", "leaves out"},
+                 {2, 0, "1-3,5-6", "begins with"},
+                 {2, 0, "1-7,8-9", "blocks 1 to 6"},
+                 {2, 0, "1-2,3-4,5-6", "more groups"},
+                 {2, 0, "nonsense", "no block or unit 'nonsense'"},
+                 {2, 0, "equal:9", "more groups"},
+                 {3, 0, "1-3x1,4-6x1", "asks for 2 workers"},
+                 {3, 0, "3-1x3", "ends before"},
+                 {2, 0, "", "no block"},
+                 {2, 0, "1-6x9", "asks for 9"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         ees_error err = {0};
         ees_engine_options_default(&o);

@@ -429,11 +429,16 @@ static void test_bad_streams(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_of_each),          cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_no_credit_for_idle_time), cmocka_unit_test(test_shares),
-        cmocka_unit_test(test_drop_oldest_and_newest), cmocka_unit_test(test_drop_without_room),
-        cmocka_unit_test(test_deadline),               cmocka_unit_test(test_degrade),
-        cmocka_unit_test(test_stall),                  cmocka_unit_test(test_stall_reaches_push),
+        cmocka_unit_test(test_order_of_each),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_no_credit_for_idle_time),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_drop_oldest_and_newest),
+        cmocka_unit_test(test_drop_without_room),
+        cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_degrade),
+        cmocka_unit_test(test_stall),
+        cmocka_unit_test(test_stall_reaches_push),
         cmocka_unit_test(test_bad_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

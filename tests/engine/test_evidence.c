@@ -286,7 +286,8 @@ struct storm {
 
 /* Publish one plan after the other, as fast as can be. */
 static void *publish_plans(void *opaque) {
-    static const char *const plans[] = {"replicas", "equal:2", "equal:3", "1-2x1,3-6x2", "1-block3.attnx2,block3.mlp-6x1"};
+    static const char *const plans[] = {"replicas", "equal:2", "equal:3", "1-2x1,3-6x2",
+                                        "1-block3.attnx2,block3.mlp-6x1"};
     struct storm *s = opaque;
     for (unsigned i = 0; !atomic_load(&s->over); i++) {
         ees_plan plan;

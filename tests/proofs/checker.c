@@ -27,7 +27,8 @@ static uint64_t n_states, n_ends;
 /* ---- Errors --------------------------------------------------------------------------------------------- */
 
 static void print_step(const struct step *s) {
-    static const char *const accesses[] = {"end", "load", "store", "rmw", "cas", "choose", "futex wait", "futex wake", "asleep"};
+    static const char *const accesses[] = {"end",    "load",       "store",      "rmw",   "cas",
+                                           "choose", "futex wait", "futex wake", "asleep"};
     static const char *const orders[] = {"relaxed", "consume", "acquire", "release", "acq_rel", "seq_cst"};
     printf("  thread %u: %s", s->thread, accesses[s->access]);
     if (s->access == ACCESS_CHOOSE) {
@@ -41,8 +42,7 @@ static void print_step(const struct step *s) {
         printf(" place %u", s->place);
     if (s->access <= ACCESS_CAS)
         printf(" %s", orders[s->order]);
-    printf(" value 0x%llx%s\n", (unsigned long long)s->value,
-           s->access != ACCESS_CAS ? "" : s->ok ? " ok" : " failed");
+    printf(" value 0x%llx%s\n", (unsigned long long)s->value, s->access != ACCESS_CAS ? "" : s->ok ? " ok" : " failed");
 }
 
 _Noreturn void checker_fail(const char *what, const char *name) {
@@ -126,7 +126,8 @@ static bool all_ended(void) {
 static int only_thread(void) {
     for (unsigned t = 0; t < world.memory.n_threads; t++) {
         const struct request *r = &world.fibers[t].request;
-        if (r->access == ACCESS_CHOOSE || ((r->access == ACCESS_LOAD || r->access == ACCESS_STORE) && world_datum_of(r) >= 0))
+        if (r->access == ACCESS_CHOOSE ||
+            ((r->access == ACCESS_LOAD || r->access == ACCESS_STORE) && world_datum_of(r) >= 0))
             return (int)t;
     }
     return -1;

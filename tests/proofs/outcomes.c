@@ -4,11 +4,16 @@
 
 uint64_t outcome_changed(const struct request *r, uint64_t old) {
     switch (r->change) {
-    case CHANGE_ADD: return (old + r->value) & r->mask;
-    case CHANGE_SUB: return (old - r->value) & r->mask;
-    case CHANGE_OR: return old | r->value;
-    case CHANGE_AND: return old & r->value;
-    case CHANGE_EXCHANGE: break;
+    case CHANGE_ADD:
+        return (old + r->value) & r->mask;
+    case CHANGE_SUB:
+        return (old - r->value) & r->mask;
+    case CHANGE_OR:
+        return old | r->value;
+    case CHANGE_AND:
+        return old & r->value;
+    case CHANGE_EXCHANGE:
+        break;
     }
     return r->value;
 }
@@ -28,12 +33,21 @@ static bool nobody_to_wake(unsigned waker) {
 unsigned outcomes_count(unsigned t) {
     const struct request *r = &world.fibers[t].request;
     switch (r->access) {
-    case ACCESS_LOAD: case ACCESS_RMW: case ACCESS_WAIT: return world.memory.places[r->place].n;
-    case ACCESS_STORE: return world.memory.places[r->place].n + 1;
-    case ACCESS_CAS: return 2 * world.memory.places[r->place].n; /* odd: fails */
-    case ACCESS_CHOOSE: return r->n;
-    case ACCESS_WAKE: return r->n == 1 ? world.memory.n_threads + 1 : 1; /* whom; the last: nobody */
-    case ACCESS_ASLEEP: case ACCESS_ENDED: break;
+    case ACCESS_LOAD:
+    case ACCESS_RMW:
+    case ACCESS_WAIT:
+        return world.memory.places[r->place].n;
+    case ACCESS_STORE:
+        return world.memory.places[r->place].n + 1;
+    case ACCESS_CAS:
+        return 2 * world.memory.places[r->place].n; /* odd: fails */
+    case ACCESS_CHOOSE:
+        return r->n;
+    case ACCESS_WAKE:
+        return r->n == 1 ? world.memory.n_threads + 1 : 1; /* whom; the last: nobody */
+    case ACCESS_ASLEEP:
+    case ACCESS_ENDED:
+        break;
     }
     return 0;
 }
@@ -43,21 +57,28 @@ bool outcome_is_possible(unsigned t, unsigned outcome) {
     const struct memory *m = &world.memory;
     unsigned i = outcome / 2;
     switch (r->access) {
-    case ACCESS_LOAD: return memory_can_load(m, t, r->place, outcome, r->order);
-    case ACCESS_STORE: return memory_can_store(m, t, r->place, outcome, r->order);
-    case ACCESS_RMW: return memory_can_rmw(m, t, r->place, outcome, r->order);
+    case ACCESS_LOAD:
+        return memory_can_load(m, t, r->place, outcome, r->order);
+    case ACCESS_STORE:
+        return memory_can_store(m, t, r->place, outcome, r->order);
+    case ACCESS_RMW:
+        return memory_can_rmw(m, t, r->place, outcome, r->order);
     case ACCESS_CAS:
         if (outcome % 2 == 1)
             return memory_can_load(m, t, r->place, i, r->order_failed) &&
                    (r->weak || m->places[r->place].messages[i].value != r->expected);
         return memory_can_rmw(m, t, r->place, i, r->order) && m->places[r->place].messages[i].value == r->expected;
-    case ACCESS_WAIT: return memory_can_load(m, t, r->place, outcome, __ATOMIC_RELAXED) && outcome >= m->kernel_at[r->place];
+    case ACCESS_WAIT:
+        return memory_can_load(m, t, r->place, outcome, __ATOMIC_RELAXED) && outcome >= m->kernel_at[r->place];
     case ACCESS_WAKE:
         if (r->n != 1)
             return true;
         return outcome < m->n_threads ? may_wake(t, outcome) : nobody_to_wake(t);
-    case ACCESS_CHOOSE: return true;
-    case ACCESS_ASLEEP: case ACCESS_ENDED: break;
+    case ACCESS_CHOOSE:
+        return true;
+    case ACCESS_ASLEEP:
+    case ACCESS_ENDED:
+        break;
     }
     return false;
 }
@@ -91,8 +112,12 @@ bool outcome_perform(unsigned t, unsigned outcome) {
     if (datum >= 0)
         world_access_datum(t, (unsigned)datum, r->access != ACCESS_LOAD);
     switch (r->access) {
-    case ACCESS_LOAD: a.value = memory_load(m, t, r->place, outcome, r->order); break;
-    case ACCESS_STORE: memory_store(m, t, r->place, outcome, r->order, a.value = r->value); break;
+    case ACCESS_LOAD:
+        a.value = memory_load(m, t, r->place, outcome, r->order);
+        break;
+    case ACCESS_STORE:
+        memory_store(m, t, r->place, outcome, r->order, a.value = r->value);
+        break;
     case ACCESS_RMW:
         a.value = m->places[r->place].messages[outcome].value;
         memory_rmw(m, t, r->place, outcome, r->order, outcome_changed(r, a.value));
@@ -104,14 +129,20 @@ bool outcome_perform(unsigned t, unsigned outcome) {
         else
             a.value = memory_load(m, t, r->place, outcome / 2, r->order_failed);
         break;
-    case ACCESS_CHOOSE: a = (struct answer){.value = outcome, .ok = true}; break;
-    case ACCESS_WAKE: a = do_wake(t, outcome); break;
+    case ACCESS_CHOOSE:
+        a = (struct answer){.value = outcome, .ok = true};
+        break;
+    case ACCESS_WAKE:
+        a = do_wake(t, outcome);
+        break;
     case ACCESS_WAIT:
         a.value = memory_load(m, t, r->place, outcome, __ATOMIC_RELAXED);
         if ((a.value & r->mask) == r->expected)
             r->access = ACCESS_ASLEEP;
         break;
-    case ACCESS_ASLEEP: case ACCESS_ENDED: break;
+    case ACCESS_ASLEEP:
+    case ACCESS_ENDED:
+        break;
     }
     f->answer = a;
     return r->access != ACCESS_ASLEEP;

@@ -12,7 +12,7 @@ struct offer {
     uint64_t start_ns;
     double period_ns;
     size_t n, pushed, pulled;
-    bool full; /* the next frame is due and there is no room: only an answer helps */
+    bool full;              /* the next frame is due and there is no room: only an answer helps */
     uint64_t *latencies_ns; /* holds how late a frame was pushed until its answer is there */
 };
 

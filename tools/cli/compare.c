@@ -84,7 +84,8 @@ static int best_cuts_text(const struct planning *p, unsigned n_groups, char *out
     unsigned ends[MAX_BLOCKS], first = 1;
     struct text text = text_in(out, size);
     if (p->info->n_blocks > MAX_BLOCKS)
-        return CLI_FAIL(err, EES_EUNSUPPORTED, "--compare of a model with %u blocks: at most %d", p->info->n_blocks, MAX_BLOCKS);
+        return CLI_FAIL(err, EES_EUNSUPPORTED, "--compare of a model with %u blocks: at most %d", p->info->n_blocks,
+                        MAX_BLOCKS);
     best_cuts(work, work_of_blocks(p, work), n_groups, ends);
     for (unsigned g = 0; g < n_groups; first = ends[g++] + 1)
         text_add(&text, "%s%u-%u", g ? "," : "", first, ends[g]);

@@ -57,7 +57,8 @@ static void cores_text(const struct planning *p, const unsigned *n_of_type, char
 static void print_groups(const struct planning *p) {
     char text[136], cores[128] = "";
     bool several = p->cores.n_types > 1;
-    printf("group  units                     workers  work ms  load ms   share  weights KiB%s\n", several ? "  cores" : "");
+    printf("group  units                     workers  work ms  load ms   share  weights KiB%s\n",
+           several ? "  cores" : "");
     for (unsigned g = 0; g < p->plan.n_groups; g++) {
         const ees_plan_group *group = &p->plan.groups[g];
         group_to_text(p->model, group, text, sizeof text);
@@ -151,11 +152,10 @@ static json_t *group_json(const struct planning *p, const ees_plan *plan, unsign
     json_t *cores = json_object();
     for (unsigned t = 0; t < p->cores.n_types; t++)
         json_object_set_new(cores, p->cores.types[t].name, json_integer(group->n_of_type[t]));
-    return json_pack("{s:s, s:s, s:i, s:o, s:f, s:f, s:f}", "first",
-                     ees_model_get_unit(p->model, group->first_unit)->name, "last",
-                     ees_model_get_unit(p->model, group->end_unit - 1)->name, "workers", (int)group->n_workers, "cores",
-                     cores, "work_ms", group->work_ns * 1e-6, "load_ms", group_load_ns(group) * 1e-6, "share",
-                     group_share(plan, g));
+    return json_pack(
+        "{s:s, s:s, s:i, s:o, s:f, s:f, s:f}", "first", ees_model_get_unit(p->model, group->first_unit)->name, "last",
+        ees_model_get_unit(p->model, group->end_unit - 1)->name, "workers", (int)group->n_workers, "cores", cores,
+        "work_ms", group->work_ns * 1e-6, "load_ms", group_load_ns(group) * 1e-6, "share", group_share(plan, g));
 }
 
 static json_t *plan_json(const struct planning *p, const char *name, const ees_plan *plan) {
@@ -171,10 +171,10 @@ static json_t *plan_json(const struct planning *p, const char *name, const ees_p
 static json_t *cores_json(const struct planning *p) {
     json_t *types = json_array();
     for (unsigned t = 0; t < p->cores.n_types; t++)
-        json_array_append_new(types, json_pack("{s:s, s:i, s:f, s:I}", "name", p->cores.types[t].name, "workers",
-                                               (int)p->n_of_type[t], "speed", p->cores.types[t].capacity,
-                                               "private_cache_bytes",
-                                               (json_int_t)p->profile.types[t].private_cache_bytes));
+        json_array_append_new(types,
+                              json_pack("{s:s, s:i, s:f, s:I}", "name", p->cores.types[t].name, "workers",
+                                        (int)p->n_of_type[t], "speed", p->cores.types[t].capacity,
+                                        "private_cache_bytes", (json_int_t)p->profile.types[t].private_cache_bytes));
     return types;
 }
 

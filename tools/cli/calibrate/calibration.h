@@ -32,8 +32,8 @@ struct calibration {
     double degraded_loss;      /* asked for the thresholds under overload; 0: not asked */
     struct outcome degraded;   /* all of them moved, on the certifying half */
     double degraded_bound;
-    double repeat;             /* autocorrelation of the first exit's confidence from frame to frame */
-    struct evidence evidence;  /* on the certifying half */
+    double repeat;            /* autocorrelation of the first exit's confidence from frame to frame */
+    struct evidence evidence; /* on the certifying half */
 };
 
 /* "loss", "depth", "fps" */
