@@ -57,7 +57,9 @@ int ees__affinity_pin(pthread_t thread, int cpu) {
     return set_it && list_cpus(read_mask(thread), now, 2) == 1 && now[0] == cpu ? cpu : -1;
 }
 
-struct ees__affinity_mask ees__affinity_save(void) { return read_mask(pthread_self()); }
+struct ees__affinity_mask ees__affinity_save(void) {
+    return read_mask(pthread_self());
+}
 
 void ees__affinity_restore(struct ees__affinity_mask *mask) {
     if (mask->set) {

@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* How answers get out: into a window that restores the order of their stream (or, unordered, a ring), then to the puller.
  * The way in is in stream.c. */
-#define _GNU_SOURCE
-#include <sched.h>
-#include <stdio.h>
-
 #include "common/clock.h"
 #include "common/fail.h"
 #include "engine/internal.h"
-
-#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
-#define COUNT(x, n) atomic_fetch_add_explicit(&(x), (n), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 void ees__slot_release_frame(struct ees__slot *slot) {
     if (slot->frame_held && slot->frame.release)
@@ -24,8 +18,7 @@ void ees__answer(struct ees_engine *e, uint32_t slot_idx) {
     slot->done_ns = ees__now_ns();
     ees__follow_answered(e, slot_idx);
     if (e->options.unordered) {
-        while (!ees__ring_push(&e->answers, slot_idx))
-            sched_yield(); /* room for every slot twice over: a consumer was preempted mid-pop */
+        ees__ring_push_until_in(&e->answers, slot_idx);
     } else {
         struct ees__stream *s = ees__stream_at(e, slot->stream);
         /* release, pairs with the acquire in next_in_order(). Guards: the answer in the slot. If weaker: pull may read logits
@@ -84,7 +77,7 @@ static void count_order(struct ees_engine *e, struct ees__stream *s, const struc
     else
         s->newest_done_ns = slot->done_ns;
     if (slot->done_ns > LOAD(e->last_done_ns))
-        atomic_store_explicit(&e->last_done_ns, slot->done_ns, memory_order_relaxed);
+        STORE(e->last_done_ns, slot->done_ns);
 }
 
 static void count_ok(struct ees_engine *e, struct ees__stream *s, const ees_result *r) {
@@ -124,7 +117,7 @@ static bool next_in_order(struct ees_engine *e, struct ees__stream *s, uint32_t 
     if (value == 0)
         return false;
     /* relaxed: the place is used again a whole window later; draw_ticket() says what orders that. */
-    atomic_store_explicit(place, 0, memory_order_relaxed);
+    STORE(*place, 0);
     *slot_idx = value - 1;
     return true;
 }

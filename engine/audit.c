@@ -6,10 +6,9 @@
 
 #include "common/clock.h"
 #include "common/fail.h"
+#include "common/random.h"
 #include "engine/internal.h"
-
-#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
-#define COUNT(x, n) atomic_fetch_add_explicit(&(x), (n), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 /* ---- Open and close ------------------------------------------------------------------------------------ */
 
@@ -54,14 +53,11 @@ void ees__audits_fini(struct ees__audits *a) {
 
 /* ---- Choosing ------------------------------------------------------------------------------------------ */
 
-/* A number in [0, 1) from seed, stream and frame, by splitmix64 (Steele, Lea, Flood 2014): the same frames are chosen
- * whatever the number of workers and their order. */
+/* A number in [0, 1) from seed, stream and frame: the same frames are chosen whatever the number of workers and their
+ * order. */
 static double draw(const struct ees_engine *e, unsigned stream, uint64_t seq) {
-    uint64_t z = e->options.audit_seed + 0x9e3779b97f4a7c15u * (seq + 1) + 0xd1b54a32d192ed03u * stream;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    return (double)(z >> 11) * 0x1p-53;
+    uint64_t state = e->options.audit_seed + EES_RANDOM_STEP * (seq + 1) + 0xd1b54a32d192ed03u * stream;
+    return (double)(ees__mix64(state) >> 11) * 0x1p-53;
 }
 
 void ees__audits_consider(struct ees_engine *e, uint32_t slot_idx, unsigned next_unit) {
@@ -84,8 +80,7 @@ void ees__audits_consider(struct ees_engine *e, uint32_t slot_idx, unsigned next
     job->stream = slot->stream;
     job->exit_idx = (unsigned)slot->item.exit_idx;
     job->class_idx = slot->item.class_idx;
-    while (!ees__ring_push(&a->waiting, idx))
-        sched_yield(); /* room for every job twice over: a consumer was preempted mid-pop */
+    ees__ring_push_until_in(&a->waiting, idx);
     ees__event_notify(&e->work, EES__WAKE_ANY);
 }
 
@@ -97,8 +92,7 @@ void ees__audits_choose_skipped(struct ees_engine *e, struct ees__slot *slot) {
 void ees__audits_take_skipped(struct ees_engine *e, uint32_t slot_idx) {
     struct ees__audits *a = &e->audits;
     COUNT(a->n_open, 1); /* relaxed: on the thread that pulls, or before whatever tells that thread to go on */
-    while (!ees__ring_push(&a->skipped, slot_idx))
-        sched_yield(); /* as in ees__audits_consider() */
+    ees__ring_push_until_in(&a->skipped, slot_idx);
     ees__event_notify(&e->work, EES__WAKE_ANY);
 }
 
@@ -117,19 +111,24 @@ static bool run_to_end(struct ees__worker *w, struct ees__item *item, unsigned f
     uint64_t start_ns = ees__now_ns();
     int rc = EES__UNIT_NEXT;
     for (unsigned unit = first; rc == EES__UNIT_NEXT; unit++) {
-        atomic_store_explicit(&w->since_ns, ees__now_ns(), memory_order_relaxed);
-        atomic_store_explicit(&w->unit, unit, memory_order_relaxed); /* relaxed: for the watchdog's eyes */
+        STORE(w->since_ns, ees__now_ns());
+        STORE(w->unit, unit); /* relaxed: for the watchdog's eyes */
         ees__unit_run(e->model, &e->audits.policy, unit, &item, 1, &rc, w->lane, NULL);
     }
-    atomic_store_explicit(&w->unit, e->info->n_units, memory_order_relaxed);
+    STORE(w->unit, e->info->n_units);
     uint64_t length_ns = ees__now_ns() - start_ns;
-    EES__ADD_OWN(w->busy_ns, length_ns);
+    COUNT_OWN(w->busy_ns, length_ns);
     COUNT(e->audits.busy_ns, length_ns);
     COUNT(e->audits.n_missed, rc != EES__UNIT_DONE);
     if (ees__trace_is_on(&w->trace))
-        ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_AUDIT, .worker = (uint16_t)w->idx, .n_batch = 1,
-                                                      .unit = (uint16_t)first, .stream = stream, .seq = item->seq,
-                                                      .start_ns = start_ns, .length_ns = length_ns});
+        ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_AUDIT,
+                                                      .worker = (uint16_t)w->idx,
+                                                      .n_batch = 1,
+                                                      .unit = (uint16_t)first,
+                                                      .stream = stream,
+                                                      .seq = item->seq,
+                                                      .start_ns = start_ns,
+                                                      .length_ns = length_ns});
     return rc == EES__UNIT_DONE;
 }
 
@@ -141,8 +140,7 @@ static void run_job(struct ees__worker *w, uint32_t idx) {
         COUNT(a->n_agreed[job->exit_idx], job->item.class_idx == job->class_idx);
     }
     close_one(w->engine);
-    while (!ees__ring_push(&a->free, idx))
-        sched_yield(); /* as in ees__audits_consider() */
+    ees__ring_push_until_in(&a->free, idx);
 }
 
 /* From behind ingest: what the state holds is the picture the frame was skipped with. */

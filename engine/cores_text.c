@@ -21,8 +21,8 @@ static int hint(ees_error *err) { return ees__hint(err, "COUNT, or NAME=COUNT[@S
 
 static int parse_count(const char *text, const char *word, size_t n, unsigned *out, ees_error *err) {
     if (n == 0 || n > 4 || strspn(word, "0123456789") < n) {
-        EES_FAIL(err, EES_EINVAL, "cores '%.80s': '%.*s' is not a number of cores (1 to %d)", text, (int)(n < 40 ? n : 40),
-                 word, EES_MAX_WORKERS);
+        EES_FAIL(err, EES_EINVAL, "cores '%.80s': '%.*s' is not a number of cores (1 to %d)", text,
+                 (int)(n < 40 ? n : 40), word, EES_MAX_WORKERS);
         return hint(err);
     }
     *out = (unsigned)strtoul(word, NULL, 10);
@@ -60,7 +60,8 @@ static int usual_speed(const char *text, ees_core_type *type, ees_error *err) {
             type->capacity = usual_speeds[i].speed;
             return 0;
         }
-    EES_FAIL(err, EES_EINVAL, "cores '%.80s': the speed of '%s' is not known (big, mid and little are)", text, type->name);
+    EES_FAIL(err, EES_EINVAL, "cores '%.80s': the speed of '%s' is not known (big, mid and little are)", text,
+             type->name);
     return ees__hint(err, "%s=%u@SPEED", type->name, type->n_cores);
 }
 

@@ -31,8 +31,8 @@ static int expected_reach(struct ees_engine *e, const ees_engine_options *o, dou
 
 /* The profile for "auto": the caller's or measured now into `measured`. @return NULL without a failure: the sample frame is
  * beyond the model's limits, or the weights give no finite logits */
-static int find_profile(struct ees_engine *e, const ees_engine_options *o, ees_profile *measured, const ees_profile **out,
-                        ees_error *err) {
+static int find_profile(struct ees_engine *e, const ees_engine_options *o, ees_profile *measured,
+                        const ees_profile **out, ees_error *err) {
     ees_error measuring = {0};
     *out = o->profile;
     if (o->profile)
@@ -93,16 +93,9 @@ static void choose_batch(struct ees_engine *e, const ees_engine_options *o) {
     e->max_batch = 1;
     if (o->hint == EES_HINT_LATENCY)
         return;
-    for (unsigned u = 0; u < e->info->n_units; u++) {
-        if (o->max_batch > 0)
-            e->plan.batch[u] = (uint8_t)o->max_batch;
-        e->max_batch = e->plan.batch[u] > e->max_batch ? e->plan.batch[u] : e->max_batch;
-    }
-    /* A later plan may batch where this one does not. */
-    if (o->max_batch == 0 && e->profile && o->replan && e->profile->batch > e->max_batch)
-        e->max_batch = e->profile->batch;
-    if (e->max_batch > EES__MAX_BATCH)
-        e->max_batch = EES__MAX_BATCH;
+    for (unsigned u = 0; u < e->info->n_units && o->max_batch > 0; u++)
+        e->plan.batch[u] = (uint8_t)o->max_batch;
+    e->max_batch = ees__largest_batch(&e->plan, o->max_batch == 0 && o->replan ? e->profile : NULL);
 }
 
 static int set_policy(struct ees_engine *e, const ees_policy_options *options, ees_error *err) {
@@ -115,8 +108,9 @@ static int set_policy(struct ees_engine *e, const ees_policy_options *options, e
         memcpy(e->replay, options->replay, options->n_replay);
         for (size_t i = 0; i < options->n_replay; i++)
             if (e->replay[i] > e->info->n_exits)
-                return EES_FAIL(err, EES_EINVAL, "forced exit %u at position %zu: the model has exits 0 to %u (%u: final)",
-                                e->replay[i], i, e->info->n_exits, e->info->n_exits);
+                return EES_FAIL(err, EES_EINVAL,
+                                "forced exit %u at position %zu: the model has exits 0 to %u (%u: final)", e->replay[i],
+                                i, e->info->n_exits, e->info->n_exits);
         resolved.replay = e->replay;
         resolved.n_replay = options->n_replay;
     }
@@ -144,13 +138,13 @@ static int make_slots(struct ees_engine *e, ees_error *err) {
     size_t state = ees__round_up(e->info->state_bytes, EES_CACHE_LINE);
     size_t logits = ees__round_up(e->info->n_classes * sizeof(float), EES_CACHE_LINE), each, total;
     size_t policy = ees__round_up(e->policy.memory_floats * sizeof(float), EES_CACHE_LINE);
-    size_t picture =
-        ees__skips(e) ? ees__round_up(ees__picture_floats(e->model) * sizeof(float), EES_CACHE_LINE) : 0;
+    size_t picture = ees__skips(e) ? ees__round_up(ees__picture_floats(e->model) * sizeof(float), EES_CACHE_LINE) : 0;
     size_t n_all = ees__all_logits_floats(e->info->n_exits, e->info->n_classes);
     size_t all = e->options.all_logits ? ees__round_up(n_all * sizeof(float), EES_CACHE_LINE) : 0;
     e->n_records = RECORDS_PER_SLOT * e->n_slots;
     if (!ees__add(state, logits + policy + picture + all, &each) || !ees__mul(each, e->n_slots, &total) ||
-        !(e->memory = ees__calloc_aligned(total, 1)) || !(e->slots = ees__calloc_aligned(e->n_records, sizeof *e->slots)))
+        !(e->memory = ees__calloc_aligned(total, 1)) ||
+        !(e->slots = ees__calloc_aligned(e->n_records, sizeof *e->slots)))
         return EES_FAIL(err, EES_ENOMEM, "no memory for %u frame slots of %zu bytes", e->n_slots, state + logits);
     for (unsigned i = 0; i < e->n_slots; i++) {
         char *at = (char *)e->memory + i * each;
@@ -163,8 +157,7 @@ static int make_slots(struct ees_engine *e, ees_error *err) {
     return 0;
 }
 
-/* Rings have room for every number twice over: "full" then only means that a consumer was preempted between drawing its
- * ticket and emptying the cell, and whoever pushes gives it the core. */
+/* Rings have room for every number twice over, as ees__ring_push_until_in() wants it. */
 static int make_rings(struct ees_engine *e, ees_error *err) {
     for (e->window_mask = 1; e->window_mask < e->n_records; e->window_mask *= 2)
         ;
@@ -197,16 +190,13 @@ static int init_worker(struct ees_engine *e, unsigned idx, ees_error *err) {
     return 0;
 }
 
-/* Signals are the application's: workers block all, so that its handlers run on its own threads. */
-static int start_worker(struct ees__worker *w, ees_error *err) {
+int ees__thread_start(pthread_t *thread, void *(*run)(void *), void *arg) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&w->thread, NULL, ees__worker_main, w);
+    int error = pthread_create(thread, NULL, run, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0)
-        return EES_FAIL_OS(err, EES_ENOMEM, rc, "worker thread %u cannot be started", w->idx);
-    return 0;
+    return error;
 }
 
 /* All are made before the first one starts: workers look at each other. */
@@ -221,7 +211,9 @@ static int start_workers(struct ees_engine *e, ees_error *err) {
     }
     ees__sched_publish(&e->sched, &e->plan, types, e->max_batch);
     for (unsigned w = 0; w < e->n_workers; w++) {
-        EES_TRY(start_worker(&e->workers[w], err));
+        int error = ees__thread_start(&e->workers[w].thread, ees__worker_main, &e->workers[w]);
+        if (error)
+            return EES_FAIL_OS(err, EES_ENOMEM, error, "worker thread %u cannot be started", w);
         e->n_started++;
     }
     return 0;

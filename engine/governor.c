@@ -9,17 +9,14 @@
  *
  * It only reads counters and stores advice: nothing waits for it, and frames flow without it. */
 #define _GNU_SOURCE
-#include <signal.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "common/fail.h"
 #include "engine/affinity.h"
 #include "engine/internal.h"
+#include "engine/relaxed.h"
 #include "engine/replanner.h"
-
-#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
-#define STORE(x, v) atomic_store_explicit(&(x), (v), memory_order_relaxed)
 
 enum { KEPT_REPLANS = 16 };
 
@@ -35,14 +32,15 @@ struct ees__governor {
     struct ees__trace trace;
     uint64_t looked_ns; /* at everything but queue depths */
     int cpus[EES_MAX_WORKERS];
-    unsigned n_cpus; /* of the mask in force */
+    unsigned n_cpus;       /* of the mask in force */
     ees_cores first_cores; /* at open */
 
     struct ees__replanner *replanner; /* NULL: the plan stays */
     uint64_t seen_runs[EES_MAX_CORE_TYPES][EES_MAX_UNITS], seen_ns[EES_MAX_CORE_TYPES][EES_MAX_UNITS];
     uint64_t awake_ns; /* time in which stalls count */
-    uint64_t watched_since_ns[EES_MAX_WORKERS], watched_from_ns[EES_MAX_WORKERS]; /* start of a worker's unit, when first seen */
-    uint64_t seen_late[EES_MAX_STREAMS]; /* frames dropped or answered at their deadline */
+    uint64_t watched_since_ns[EES_MAX_WORKERS],
+        watched_from_ns[EES_MAX_WORKERS]; /* start of a worker's unit, when first seen */
+    uint64_t seen_late[EES_MAX_STREAMS];  /* frames dropped or answered at their deadline */
 
     /* guarded by the engine's lock */
     ees_replan replans[KEPT_REPLANS]; /* number i at [i % KEPT_REPLANS] */
@@ -51,8 +49,11 @@ struct ees__governor {
 
 static void tell(struct ees__governor *g, enum ees_trace_kind kind, unsigned group, unsigned stream, uint64_t value) {
     if (ees__trace_is_on(&g->trace))
-        ees__trace_tell(&g->trace, &(ees_trace_event){.kind = (uint8_t)kind, .worker = (uint16_t)g->engine->n_workers,
-                                                      .group = (uint16_t)group, .stream = stream, .value = value,
+        ees__trace_tell(&g->trace, &(ees_trace_event){.kind = (uint8_t)kind,
+                                                      .worker = (uint16_t)g->engine->n_workers,
+                                                      .group = (uint16_t)group,
+                                                      .stream = stream,
+                                                      .value = value,
                                                       .start_ns = ees__now_ns()});
 }
 
@@ -305,13 +306,9 @@ int ees__governor_start(struct ees_engine *e, ees_error *err) {
     g->n_cpus = ees__affinity_cpus(g->cpus, EES_MAX_WORKERS);
     pin_workers(e);
     EES_TRY(start_replanner(g, err));
-    sigset_t all, before;
-    sigfillset(&all); /* signals are the application's, as for workers */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&g->thread, NULL, govern, g);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc != 0)
-        return EES_FAIL_OS(err, EES_ENOMEM, rc, "the governor's thread cannot be started");
+    int error = ees__thread_start(&g->thread, govern, g);
+    if (error)
+        return EES_FAIL_OS(err, EES_ENOMEM, error, "the governor's thread cannot be started");
     g->started = true;
     return 0;
 }
@@ -330,4 +327,6 @@ void ees__governor_stop(struct ees_engine *e) {
     e->governor = NULL;
 }
 
-struct ees__trace *ees__governor_trace(struct ees_engine *e) { return &e->governor->trace; }
+struct ees__trace *ees__governor_trace(struct ees_engine *e) {
+    return &e->governor->trace;
+}

@@ -2,7 +2,7 @@
 /* Log-linear histogram. All accesses are relaxed: counters carry no other data, a reader wants totals, not order. */
 #include "engine/histogram.h"
 
-#define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 enum { SUB = 1 << EES__HIST_SUB_BITS, N_BUCKETS = EES__HIST_OCTAVES << EES__HIST_SUB_BITS };
 
@@ -33,9 +33,9 @@ void ees__histogram_init(struct ees__histogram *h) {
 }
 
 void ees__histogram_add(struct ees__histogram *h, uint64_t ns) {
-    atomic_fetch_add_explicit(&h->n, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&h->sum_ns, ns, memory_order_relaxed);
-    atomic_fetch_add_explicit(&h->buckets[bucket_of(ns)], 1, memory_order_relaxed);
+    COUNT(h->n, 1);
+    COUNT(h->sum_ns, ns);
+    COUNT(h->buckets[bucket_of(ns)], 1);
     for (uint64_t old = LOAD(h->min_ns); ns < old;)
         if (atomic_compare_exchange_weak_explicit(&h->min_ns, &old, ns, memory_order_relaxed, memory_order_relaxed))
             break;

@@ -30,9 +30,9 @@
  * frames, so that dropping needs no room. */
 struct ees__slot {
     struct ees__item item;
-    ees_frame frame;      /* as pushed; held until the ingest unit has run */
-    bool frame_held;      /* frame.release is still owed */
-    void *copy;           /* bytes of a frame pushed without release; grows to the largest */
+    ees_frame frame; /* as pushed; held until the ingest unit has run */
+    bool frame_held; /* frame.release is still owed */
+    void *copy;      /* bytes of a frame pushed without release; grows to the largest */
     size_t copy_bytes;
     ees_error error_copy; /* its error, for the same reason */
     unsigned stream;
@@ -84,8 +84,8 @@ struct ees__worker {
     struct ees__lane *lane;
     struct ees__trace trace;
     struct ees__leader leader;
-    _Atomic int cpu;        /* -1: not pinned */
-    _Atomic uint32_t unit;  /* running now; n_units: none */
+    _Atomic int cpu;       /* -1: not pinned */
+    _Atomic uint32_t unit; /* running now; n_units: none */
     _Atomic uint64_t since_ns;
     _Atomic uint64_t busy_ns, n_runs, n_helped, n_batched, team_ns;
     _Atomic uint64_t unit_runs[EES_MAX_UNITS], unit_ns[EES_MAX_UNITS];
@@ -105,7 +105,7 @@ struct ees_engine {
 
     ees_cores cores;
     unsigned n_slots, n_records, n_workers, n_started;
-    uint64_t window_mask; /* of every stream's window: room for n_records */
+    uint64_t window_mask;    /* of every stream's window: room for n_records */
     struct ees__slot *slots; /* n_records */
     float *memory;           /* state, logits, policy memory and picture of the slots with state */
     struct ees__worker *workers;
@@ -116,9 +116,9 @@ struct ees_engine {
     struct ees__audits audits;
     struct ees__governor *governor;
 
-    pthread_mutex_t lock;     /* guards opening streams, shares, `plan` and the governor's list of re-plans */
-    ees_plan plan;            /* in force */
-    ees_profile *profile;     /* what an "auto" plan was solved from; NULL: none */
+    pthread_mutex_t lock; /* guards opening streams, shares, `plan` and the governor's list of re-plans */
+    ees_plan plan;        /* in force */
+    ees_profile *profile; /* what an "auto" plan was solved from; NULL: none */
     _Atomic uint32_t n_streams;
     _Atomic(struct ees__stream *) streams[EES_MAX_STREAMS];
 
@@ -129,7 +129,7 @@ struct ees_engine {
 
     _Atomic bool finished; /* no stream takes frames any more */
     _Atomic bool stop;
-    _Atomic uint32_t stalled; /* worker number + 1; 0: none */
+    _Atomic uint32_t stalled;   /* worker number + 1; 0: none */
     _Atomic uint32_t n_leading; /* EES_HINT_LATENCY: workers inside a frame, who may have pieces to share */
 
     unsigned next_stream; /* pull's own: which stream is asked first */
@@ -144,10 +144,6 @@ struct ees_engine {
 /* Are frames answered like the one before where their picture has hardly changed? */
 static inline bool ees__skips(const struct ees_engine *e) { return e->policy.skip_below > 0; }
 
-/* A counter with a single writer: no read-modify-write needed; relaxed: it carries no other data. */
-#define EES__ADD_OWN(counter, n) \
-    atomic_store_explicit(&(counter), atomic_load_explicit(&(counter), memory_order_relaxed) + (n), memory_order_relaxed)
-
 static inline void ees__pause_cpu(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -155,6 +151,12 @@ static inline void ees__pause_cpu(void) {
     __asm__ volatile("yield");
 #endif
 }
+
+/* ---- engine.c ---- */
+
+/* Start a thread of the engine's. It blocks all signals: those are the application's, whose handlers run on its own
+ * threads. @return 0 or the errno */
+int ees__thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
 
 /* ---- stream.c ---- */
 

@@ -45,6 +45,13 @@ void ees__costs_init(struct ees__costs *c, const ees_profile *profile, const dou
     }
 }
 
+bool ees__group_fits(const ees_profile *profile, unsigned type, const ees_plan_group *group) {
+    size_t weights_bytes = 0;
+    for (unsigned u = group->first_unit; u < group->end_unit; u++)
+        weights_bytes += profile->weights_bytes[u];
+    return weights_bytes <= profile->types[type].private_cache_bytes;
+}
+
 void ees__group_cost_add(struct ees__group_cost *sum, const struct ees__costs *c, unsigned type, unsigned unit) {
     const ees_unit_costs *costs = &c->profile->types[type];
     sum->weights_bytes += c->profile->weights_bytes[unit];
@@ -78,8 +85,8 @@ static unsigned count_assigned(const ees_plan_group *group) {
 
 static int check_groups(const ees_profile *profile, const ees_plan *plan, ees_error *err) {
     if (profile->n_types == 0 || profile->n_types > EES_MAX_CORE_TYPES || profile->n_units > EES_MAX_UNITS)
-        return EES_FAIL(err, EES_EINVAL, "profile of %u units and %u core types: at most %d and 1 to %d", profile->n_units,
-                        profile->n_types, EES_MAX_UNITS, EES_MAX_CORE_TYPES);
+        return EES_FAIL(err, EES_EINVAL, "profile of %u units and %u core types: at most %d and 1 to %d",
+                        profile->n_units, profile->n_types, EES_MAX_UNITS, EES_MAX_CORE_TYPES);
     for (unsigned g = 0; g < plan->n_groups; g++) {
         const ees_plan_group *group = &plan->groups[g];
         unsigned assigned = count_assigned(group);

@@ -68,8 +68,8 @@ static void read_back(struct assigner *a, double rate) {
         cell++;
     for (unsigned g = a->n_open; g-- > 0;) {
         ees__front value = a->fronts[(g + 1) * n_cells + cell];
-        const struct ees__choice *c = ees__grid_explain(&a->grid, a->fronts + g * n_cells, a->choices,
-                                                        splits(a, g, rate), cell, value);
+        const struct ees__choice *c =
+            ees__grid_explain(&a->grid, a->fronts + g * n_cells, a->choices, splits(a, g, rate), cell, value);
         ees__grid_count(&a->grid, c, a->open[g]->n_of_type);
         cell -= c->shift;
     }

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* What a group of units costs on a core of each type: the one place that knows about warm, cold and batched. */
+/* What a group of units costs on a core of each type: warm, cold or in batches. */
 #ifndef EES_ENGINE_PLAN_COSTS_H
 #define EES_ENGINE_PLAN_COSTS_H
 
 #include <stdbool.h>
 
 #include "eestream/plan.h"
+
+/* Do a group's weights fit the private cache of a core of this type? Then its units run at their warm cost. */
+bool ees__group_fits(const ees_profile *profile, unsigned type, const ees_plan_group *group);
 
 /* Costs of a plan's units, with the reach that weighs them. Borrows profile and reach. */
 struct ees__costs {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* A plan as a picture: Graphviz text. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 
+#include "common/print.h"
 #include "eestream/plan.h"
 
 struct drawing {
@@ -12,23 +12,13 @@ struct drawing {
     const ees_profile *profile; /* NULL: no names of core types */
     const ees_plan *plan;
     const double *reach; /* NULL: no shares */
-    char *out;
-    size_t n, used; /* used goes on counting where `out` ends */
+    struct ees__printer text;
 };
-
-__attribute__((format(printf, 2, 3))) static void add(struct drawing *d, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    bool room = d->used < d->n;
-    int length = vsnprintf(room ? d->out + d->used : NULL, room ? d->n - d->used : 0, format, args);
-    va_end(args);
-    d->used += length > 0 ? (size_t)length : 0;
-}
 
 /* Text inside a quoted label: what Graphviz would take for its own is escaped. */
 static void add_text(struct drawing *d, const char *text) {
     for (const char *c = text; *c; c++)
-        add(d, "%s%c", *c == '"' || *c == '\\' ? "\\" : "", (unsigned char)*c < ' ' ? ' ' : *c);
+        ees__print(&d->text, "%s%c", *c == '"' || *c == '\\' ? "\\" : "", (unsigned char)*c < ' ' ? ' ' : *c);
 }
 
 static const char *unit_name(const struct drawing *d, unsigned unit) {
@@ -42,7 +32,7 @@ static void add_core_types(struct drawing *d, const ees_plan_group *group) {
         return;
     for (unsigned t = 0; t < d->profile->n_types; t++)
         if (group->n_of_type[t] > 0) {
-            add(d, "%s%u ", before, group->n_of_type[t]);
+            ees__print(&d->text, "%s%u ", before, group->n_of_type[t]);
             add_text(d, d->profile->types[t].name);
             before = ", ";
         }
@@ -51,27 +41,27 @@ static void add_core_types(struct drawing *d, const ees_plan_group *group) {
 static void add_group(struct drawing *d, unsigned g) {
     const ees_plan_group *group = &d->plan->groups[g];
     unsigned n_units = group->end_unit - group->first_unit;
-    add(d, "  g%u [shape=box, label=\"group %u\\n", g, g);
+    ees__print(&d->text, "  g%u [shape=box, label=\"group %u\\n", g, g);
     add_text(d, unit_name(d, group->first_unit));
     if (n_units > 1) {
-        add(d, " to ");
+        ees__print(&d->text, " to ");
         add_text(d, unit_name(d, group->end_unit - 1));
     }
-    add(d, " (%u unit%s)\\n%u worker%s", n_units, n_units == 1 ? "" : "s", group->n_workers,
-        group->n_workers == 1 ? "" : "s");
+    ees__print(&d->text, " (%u unit%s)\\n%u worker%s", n_units, n_units == 1 ? "" : "s", group->n_workers,
+               group->n_workers == 1 ? "" : "s");
     add_core_types(d, group);
     if (group->rate_hz > 0 && isfinite(group->rate_hz) && d->plan->bottleneck_ns > 0)
-        add(d, "\\nload %.3f ms a frame, %.0f %% busy", 1e3 / group->rate_hz,
-            1e11 / (group->rate_hz * d->plan->bottleneck_ns));
-    add(d, "\"];\n");
+        ees__print(&d->text, "\\nload %.3f ms a frame, %.0f %% busy", 1e3 / group->rate_hz,
+                   1e11 / (group->rate_hz * d->plan->bottleneck_ns));
+    ees__print(&d->text, "\"];\n");
 }
 
 /* `share` of those who could take the arrow. */
 static void add_arrow(struct drawing *d, const char *from, unsigned g, const char *to, double share) {
-    add(d, "  %s%u -> %s", from, g, to);
+    ees__print(&d->text, "  %s%u -> %s", from, g, to);
     if (d->reach)
-        add(d, " [label=\"%.1f %%\"]", 100 * share);
-    add(d, ";\n");
+        ees__print(&d->text, " [label=\"%.1f %%\"]", 100 * share);
+    ees__print(&d->text, ";\n");
 }
 
 /* Exits whose heads stand in the group, with the share of all frames that leave there. */
@@ -88,9 +78,9 @@ static void add_exits(struct drawing *d, unsigned g) {
             continue; /* full depth passes the heads over */
         snprintf(node, sizeof node, "e%d", unit->exit_idx);
         if (final)
-            add(d, "  %s [label=\"final\"];\n", node);
+            ees__print(&d->text, "  %s [label=\"final\"];\n", node);
         else
-            add(d, "  %s [label=\"exit %d\\nafter block %u\"];\n", node, unit->exit_idx, unit->block);
+            ees__print(&d->text, "  %s [label=\"exit %d\\nafter block %u\"];\n", node, unit->exit_idx, unit->block);
         add_arrow(d, "g", g, node, d->reach ? fmax(0, d->reach[u] - after) : 0);
     }
 }
@@ -110,12 +100,10 @@ size_t ees_plan_dot(const ees_model *model, const ees_profile *profile, const ee
                         .profile = profile,
                         .plan = plan,
                         .reach = reach,
-                        .out = out,
-                        .n = n};
-    if (n > 0)
-        out[0] = '\0';
-    add(&d, "digraph plan {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\"];\n");
-    add(&d, "  frames [shape=plaintext];\n");
+                        .text = ees__printer_on(out, n)};
+    ees__print(&d.text,
+               "digraph plan {\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\"];\n");
+    ees__print(&d.text, "  frames [shape=plaintext];\n");
     for (unsigned g = 0; g < plan->n_groups; g++) {
         char to[24];
         add_group(&d, g);
@@ -125,7 +113,7 @@ size_t ees_plan_dot(const ees_model *model, const ees_profile *profile, const ee
             add_arrow(&d, "g", g, to, group_reach(&d, g + 1));
     }
     if (plan->n_groups > 0)
-        add(&d, "  frames -> g0;\n");
-    add(&d, "}\n");
-    return d.used;
+        ees__print(&d.text, "  frames -> g0;\n");
+    ees__print(&d.text, "}\n");
+    return d.text.length;
 }

@@ -82,9 +82,8 @@ static int last_needed(double missing, double work_ns, int max) {
 
 static void put_choice(const struct ees__grid *g, struct ees__choice *c, const unsigned *at, int last) {
     unsigned shift = (at[2] * g->size[1] + at[1]) * g->size[0] + at[0];
-    *c = (struct ees__choice){.at = {(uint16_t)at[0], (uint16_t)at[1], (uint16_t)at[2]},
-                              .last = (ees__front)last,
-                              .shift = (uint16_t)shift};
+    *c = (struct ees__choice){
+        .at = {(uint16_t)at[0], (uint16_t)at[1], (uint16_t)at[2]}, .last = (ees__front)last, .shift = (uint16_t)shift};
 }
 
 unsigned ees__grid_choices(const struct ees__grid *g, const double *work_ns, double rate, const double *weight_of_type,
@@ -117,8 +116,8 @@ unsigned ees__grid_choices(const struct ees__grid *g, const double *work_ns, dou
 /* Lightest choice along the first dimension. Each position there saves `saves` of the `missing` cores of the last type.
  * But for rounding the weight is a straight line in x, so the search starts at its lower end and stops where the line
  * has risen above the best. */
-static double lightest_in_row(const struct ees__grid *g, double missing, double saves, double weight, double last_weight,
-                              bool empty_is_allowed, double before, double best) {
+static double lightest_in_row(const struct ees__grid *g, double missing, double saves, double weight,
+                              double last_weight, bool empty_is_allowed, double before, double best) {
     double slope = weight - saves * last_weight, line = before + missing * last_weight;
     int end = (int)g->size[0] - 1, max = (int)g->last_max;
     if (missing <= 0)
@@ -207,7 +206,8 @@ bool ees__grid_trim(const struct ees__grid *g, ees__front *front) {
 }
 
 const struct ees__choice *ees__grid_explain(const struct ees__grid *g, const ees__front *from,
-                                            const struct ees__choice *choices, unsigned n, unsigned at, ees__front value) {
+                                            const struct ees__choice *choices, unsigned n, unsigned at,
+                                            ees__front value) {
     unsigned x = at % g->size[0], y = at / g->size[0] % g->size[1], z = at / g->size[0] / g->size[1];
     for (const struct ees__choice *c = choices; c < choices + n; c++)
         if (c->at[0] <= x && c->at[1] <= y && c->at[2] <= z && from[at - c->shift] + c->last == value)

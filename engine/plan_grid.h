@@ -51,26 +51,28 @@ void ees__grid_clear(const struct ees__grid *grid, ees__front *front); /* nothin
 /* Least choices of cores that carry `rate` frames a nanosecond through a group with these works on each type: one core
  * less would be too few. Those that weigh more than `most` are left out.
  * @param out  room for n_cells @return how many */
-unsigned ees__grid_choices(const struct ees__grid *grid, const double *work_ns, double rate, const double *weight_of_type,
-                           double most, struct ees__choice *out);
+unsigned ees__grid_choices(const struct ees__grid *grid, const double *work_ns, double rate,
+                           const double *weight_of_type, double most, struct ees__choice *out);
 
 /* Weight of the lightest of them; infinite: there are not enough cores. */
-double ees__grid_lightest(const struct ees__grid *grid, const double *work_ns, double rate, const double *weight_of_type);
+double ees__grid_lightest(const struct ees__grid *grid, const double *work_ns, double rate,
+                          const double *weight_of_type);
 
 /* All choices of exactly n_workers cores that do. */
 unsigned ees__grid_splits(const struct ees__grid *grid, const double *work_ns, double rate, unsigned n_workers,
                           struct ees__choice *out);
 
 /* to = min(to, from + choice) for each choice. */
-void ees__grid_extend(const struct ees__grid *grid, const ees__front *from, const struct ees__choice *choices, unsigned n,
-                      ees__front *to);
+void ees__grid_extend(const struct ees__grid *grid, const ees__front *from, const struct ees__choice *choices,
+                      unsigned n, ees__front *to);
 
 /* Strike cells that need more cores of the last type than there are. @return false: nothing is left */
 bool ees__grid_trim(const struct ees__grid *grid, ees__front *front);
 
 /* The choice by which cell `at` of a front got its value from `from`; NULL: not from there. */
 const struct ees__choice *ees__grid_explain(const struct ees__grid *grid, const ees__front *from,
-                                            const struct ees__choice *choices, unsigned n, unsigned at, ees__front value);
+                                            const struct ees__choice *choices, unsigned n, unsigned at,
+                                            ees__front value);
 
 /* Cores of each type in a choice; weight of those in a cell. */
 void ees__grid_count(const struct ees__grid *grid, const struct ees__choice *choice, unsigned *n_of_type);

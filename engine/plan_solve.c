@@ -96,9 +96,7 @@ static double weighted(const struct solver *s, const double *work_ns, const unsi
     return least;
 }
 
-static size_t range(const struct solver *s, unsigned first, unsigned end) {
-    return (size_t)first * (s->n + 1) + end;
-}
+static size_t range(const struct solver *s, unsigned first, unsigned end) { return (size_t)first * (s->n + 1) + end; }
 
 static void find_ways(const struct solver *s, struct ways *w) {
     for (unsigned u = 0; u <= s->n; u++)
@@ -327,8 +325,8 @@ static int check(const ees_profile *p, const unsigned *n_of_type, ees_error *err
     for (unsigned t = 0; t < p->n_types; t++)
         n_workers += n_of_type[t] <= EES_MAX_WORKERS ? n_of_type[t] : EES_MAX_WORKERS + 1;
     if (p->n_units == 0 || p->n_units > EES_MAX_UNITS || n_workers == 0 || n_workers > EES_MAX_WORKERS)
-        return EES_FAIL(err, EES_EINVAL, "cannot plan %u units on %u workers: 1 to %d units, 1 to %d workers", p->n_units,
-                        n_workers, EES_MAX_UNITS, EES_MAX_WORKERS);
+        return EES_FAIL(err, EES_EINVAL, "cannot plan %u units on %u workers: 1 to %d units, 1 to %d workers",
+                        p->n_units, n_workers, EES_MAX_UNITS, EES_MAX_WORKERS);
     return 0;
 }
 

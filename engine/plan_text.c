@@ -80,8 +80,9 @@ static int parse_groups(const struct parser *p, unsigned n_workers, ees_plan *ou
         ees_plan_group *group = &out->groups[out->n_groups];
         EES_TRY(parse_group(p, at, n, group));
         if (out->n_groups > 0 && group->first_unit != group[-1].end_unit)
-            return EES_FAIL(p->err, EES_EINVAL, "plan '%s': group '%.*s' begins with unit %s, expected %s after the group before",
-                            p->text, (int)n, at, unit_at(p, group->first_unit)->name, unit_at(p, group[-1].end_unit)->name);
+            return EES_FAIL(p->err, EES_EINVAL,
+                            "plan '%s': group '%.*s' begins with unit %s, expected %s after the group before", p->text,
+                            (int)n, at, unit_at(p, group->first_unit)->name, unit_at(p, group[-1].end_unit)->name);
         out->n_groups++;
         at += n;
         if (!*at)
@@ -90,8 +91,9 @@ static int parse_groups(const struct parser *p, unsigned n_workers, ees_plan *ou
     /* What comes before the first block and after the last belongs to the outer groups. */
     unsigned first = out->groups[0].first_unit, last = out->groups[out->n_groups - 1].end_unit;
     if (first > block_begin(p, 1) || last < block_begin(p, p->info->n_blocks))
-        return EES_FAIL(p->err, EES_EINVAL, "plan '%s' leaves out units: it covers %s to %s, the model has blocks 1 to %u",
-                        p->text, unit_at(p, first)->name, unit_at(p, last - 1)->name, p->info->n_blocks);
+        return EES_FAIL(p->err, EES_EINVAL,
+                        "plan '%s' leaves out units: it covers %s to %s, the model has blocks 1 to %u", p->text,
+                        unit_at(p, first)->name, unit_at(p, last - 1)->name, p->info->n_blocks);
     out->groups[0].first_unit = 0;
     out->groups[out->n_groups - 1].end_unit = p->info->n_units;
     return 0;
@@ -103,8 +105,7 @@ static int equal_groups(const struct parser *p, unsigned n, unsigned n_workers, 
         return too_many_groups(p, n_workers);
     for (unsigned g = 0; g < n; g++) {
         out->groups[g].first_unit = g == 0 ? 0 : out->groups[g - 1].end_unit;
-        out->groups[g].end_unit =
-            g + 1 == n ? p->info->n_units : block_begin(p, (g + 1) * p->info->n_blocks / n + 1);
+        out->groups[g].end_unit = g + 1 == n ? p->info->n_units : block_begin(p, (g + 1) * p->info->n_blocks / n + 1);
     }
     out->n_groups = n;
     return 0;

@@ -6,6 +6,7 @@
 
 #include "common/fail.h"
 #include "common/mem.h"
+#include "engine/plan_costs.h"
 
 /* Two memories of the mix. The short one sees a change: half a second, but at least so many frames, or a slow stream would be
  * judged by a handful. The long one tells plans of nearly equal speed apart; it is dropped when the short one contradicts it. */
@@ -31,10 +32,11 @@ struct ees__replanner {
     ees_profile measured, live;
     ees_plan candidate, current; /* here because they are large */
     unsigned n_of_type[EES_MAX_CORE_TYPES], n_workers;
-    double n_to_skip; /* frames that fill the pipeline */
+    double n_to_skip;                                      /* frames that fill the pipeline */
     double lately[EES_MAX_UNITS], for_long[EES_MAX_UNITS]; /* frames that ran each unit */
-    double runs[EES_MAX_CORE_TYPES][EES_MAX_UNITS], ns[EES_MAX_CORE_TYPES][EES_MAX_UNITS]; /* costs under the plan in force */
-    double since_change; /* in lengths of the short memory */
+    double runs[EES_MAX_CORE_TYPES][EES_MAX_UNITS],
+        ns[EES_MAX_CORE_TYPES][EES_MAX_UNITS]; /* costs under the plan in force */
+    double since_change;                       /* in lengths of the short memory */
     double reach[EES_MAX_UNITS];
     unsigned n_agreed;
 };
@@ -99,7 +101,8 @@ static bool contradicts(const struct ees__replanner *r) {
     return false;
 }
 
-void ees__replanner_add(struct ees__replanner *r, double dt_ns, double runs[][EES_MAX_UNITS], double ns[][EES_MAX_UNITS]) {
+void ees__replanner_add(struct ees__replanner *r, double dt_ns, double runs[][EES_MAX_UNITS],
+                        double ns[][EES_MAX_UNITS]) {
     double begun = sum_types(r, runs, 0);
     double step = part_of(dt_ns, begun, short_ns, short_frames);
     double keep_short = exp(-step), keep_long = exp(-part_of(dt_ns, begun, long_ns, long_frames));
@@ -134,13 +137,9 @@ static void expect_costs(const struct ees__replanner *r, const ees_plan *now, un
     const ees_unit_costs *costs = &r->measured.types[type];
     for (unsigned g = 0; g < now->n_groups; g++) {
         const ees_plan_group *group = &now->groups[g];
-        size_t weights = 0;
+        bool warm = ees__group_fits(&r->measured, type, group);
         for (unsigned u = group->first_unit; u < group->end_unit; u++)
-            weights += r->measured.weights_bytes[u];
-        for (unsigned u = group->first_unit; u < group->end_unit; u++)
-            expected_ns[u] = weights <= costs->private_cache_bytes ? costs->warm_ns[u]
-                             : now->batch[u] > 1                   ? costs->batch_ns[u]
-                                                                   : costs->cold_ns[u];
+            expected_ns[u] = warm ? costs->warm_ns[u] : now->batch[u] > 1 ? costs->batch_ns[u] : costs->cold_ns[u];
     }
 }
 
@@ -197,7 +196,8 @@ static double fps_bound(const struct ees__replanner *r) {
         const ees_unit_costs *c = &r->live.types[t];
         double work_ns = 0;
         for (unsigned u = 0; u < r->live.n_units; u++)
-            work_ns += r->reach[u] * fmin(c->warm_ns[u], r->live.batch > 1 ? fmin(c->cold_ns[u], c->batch_ns[u]) : c->cold_ns[u]);
+            work_ns += r->reach[u] *
+                       fmin(c->warm_ns[u], r->live.batch > 1 ? fmin(c->cold_ns[u], c->batch_ns[u]) : c->cold_ns[u]);
         rate += work_ns > 0 ? r->n_of_type[t] * 1e9 / work_ns : INFINITY;
     }
     return rate;

@@ -21,7 +21,8 @@ void ees__replanner_close(struct ees__replanner *r); /* accepts NULL */
 void ees__replanner_set_cores(struct ees__replanner *r, const unsigned *n_of_type);
 
 /* What happened in the last dt_ns: visits of each unit on cores of each type, and their time. */
-void ees__replanner_add(struct ees__replanner *r, double dt_ns, double runs[][EES_MAX_UNITS], double ns[][EES_MAX_UNITS]);
+void ees__replanner_add(struct ees__replanner *r, double dt_ns, double runs[][EES_MAX_UNITS],
+                        double ns[][EES_MAX_UNITS]);
 
 /* Is there a plan predicted to be faster than `now` by enough to change, with what was seen lately? By enough: more than 3 %,
  * and more than the frames seen could make it look faster by chance, in two calls in a row. The caller is expected to put

@@ -19,6 +19,7 @@
 #ifndef EES_ENGINE_RING_H
 #define EES_ENGINE_RING_H
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -122,6 +123,13 @@ static inline bool ees__ring_pop(struct ees__ring *r, uint32_t *value) {
      * Test: proof_ring. [ring.pop.seq.store] */
     atomic_store_explicit(&cell->seq, ticket + r->mask + 1, memory_order_release);
     return true;
+}
+
+/* Push into a ring that has room for every value twice over. "Full" then only means that a consumer was preempted between
+ * drawing its ticket and emptying the cell, a whole lap ago: it gets the core. Any thread. */
+static inline void ees__ring_push_until_in(struct ees__ring *r, uint32_t value) {
+    while (!ees__ring_push(r, value))
+        sched_yield();
 }
 
 /* The value that the next pop would give, if nobody else pops first. A hint: by the time it is looked at it may be gone.

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* All loads and stores here are relaxed unless they say otherwise: plans and counters are advice, and frames travel
  * through the rings, which order what was written to them (ring.h). */
-#define _GNU_SOURCE
 #include "engine/sched.h"
 
-#include <sched.h>
-
 #include "common/mem.h"
+#include "engine/relaxed.h"
 
-#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
-#define STORE(x, v) atomic_store_explicit(&(x), (v), memory_order_relaxed)
+/* ---- Sizes --------------------------------------------------------------------------------------------- */
+
+unsigned ees__largest_batch(const ees_plan *plan, const ees_profile *later) {
+    unsigned most = later && later->batch > 1 ? later->batch : 1, n_units = plan->groups[plan->n_groups - 1].end_unit;
+    for (unsigned u = 0; u < n_units; u++)
+        most = plan->batch[u] > most ? plan->batch[u] : most;
+    return most < EES__MAX_BATCH ? most : EES__MAX_BATCH;
+}
 
 /* ---- Making and publishing ----------------------------------------------------------------------------- */
 
-/* A ring has room for every slot twice over: see push_until_in(). */
+/* Room for every slot twice over, as ees__ring_push_until_in() wants it. */
 static bool init_queue(struct ees__queue *q, unsigned n_slots) { return ees__ring_init(&q->ring, 2 * n_slots, 0); }
 
 bool ees__sched_init(struct ees__sched *s, unsigned n_units, unsigned n_workers, unsigned n_slots, enum ees_take take) {
@@ -92,18 +96,15 @@ void ees__sched_publish(struct ees__sched *s, const ees_plan *plan, const uint8_
 
 static void count_arrival(struct ees__queue *q) {
     uint32_t depth = ees__ring_count(&q->ring), max = LOAD(q->depth_max);
-    atomic_fetch_add_explicit(&q->n_arrivals, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&q->depth_sum, depth, memory_order_relaxed);
+    COUNT(q->n_arrivals, 1);
+    COUNT(q->depth_sum, depth);
     while (depth > max && !atomic_compare_exchange_weak_explicit(&q->depth_max, &max, depth, memory_order_relaxed,
                                                                  memory_order_relaxed))
         ;
 }
 
-/* A ring has room for every slot twice over, so "full" only means that a consumer was preempted between drawing a ticket
- * and emptying its cell, a whole lap ago: give it the core. */
-static void push_until_in(struct ees__queue *q, uint32_t slot) {
-    while (!ees__ring_push(&q->ring, slot))
-        sched_yield();
+static void put_into(struct ees__queue *q, uint32_t slot) {
+    ees__ring_push_until_in(&q->ring, slot);
     count_arrival(q);
 }
 
@@ -116,12 +117,12 @@ void ees__sched_admit(struct ees__sched *s, unsigned stream, uint32_t slot) {
     uint64_t now = LOAD(s->vtime);
     if (ees__ring_count(&entry->queue.ring) == 0 && LOAD(entry->vtime) < now)
         STORE(entry->vtime, now);
-    push_until_in(&entry->queue, slot);
+    put_into(&entry->queue, slot);
 }
 
 unsigned ees__sched_put(struct ees__sched *s, uint32_t slot) {
     unsigned group = LOAD(s->group_of[s->slots[slot].unit]);
-    push_until_in(&s->queues[group], slot);
+    put_into(&s->queues[group], slot);
     return group;
 }
 
@@ -220,8 +221,8 @@ static void take_batch(struct ees__sched *s, int place, unsigned unit, struct ee
     if (batch == 1)
         return;
     struct ees__entry *entry = place == ENTRY ? next_entry(s) : NULL;
-    unsigned waiting = place == ENTRY ? (entry ? ees__ring_count(&entry->queue.ring) : 0)
-                                      : ees__ring_count(&s->queues[place].ring);
+    unsigned waiting =
+        place == ENTRY ? (entry ? ees__ring_count(&entry->queue.ring) : 0) : ees__ring_count(&s->queues[place].ring);
     if (2 * waiting < s->n_workers * batch)
         return;
     unsigned most = 1 + waiting / s->n_workers;

@@ -39,15 +39,16 @@ struct ees__entry {
 #define EES__VTIME_ONE (UINT64_C(1) << 20)
 
 struct ees__sched_slot {
-    uint16_t unit;       /* to run next; the owner's */
-    uint32_t stream;     /* the owner's */
-    _Atomic uint64_t age; /* smaller: admitted earlier. Read by peeking workers that do not own the slot: relaxed, a hint */
+    uint16_t unit;   /* to run next; the owner's */
+    uint32_t stream; /* the owner's */
+    _Atomic uint64_t
+        age; /* smaller: admitted earlier. Read by peeking workers that do not own the slot: relaxed, a hint */
 };
 
 struct ees__sched {
     unsigned n_units, n_workers, n_queues;
     enum ees_take take;
-    bool no_help; /* simulator: workers never leave their group */
+    bool no_help;              /* simulator: workers never leave their group */
     struct ees__queue *queues; /* one a possible group */
     struct ees__sched_slot *slots;
 
@@ -75,6 +76,10 @@ struct ees__taken {
 static inline unsigned ees__default_slots(unsigned n_workers, unsigned max_batch) {
     return (4 + (max_batch > 1 ? max_batch : 0)) * n_workers + 4;
 }
+
+/* Frames of the largest micro-batch under a plan, and under those that may follow it where their profile is given (NULL: the
+ * plan stays). */
+unsigned ees__largest_batch(const ees_plan *plan, const ees_profile *later);
 
 /* `n_slots`: numbers 0 .. n_slots-1 will be used. Queues for as many groups as there can be. */
 bool ees__sched_init(struct ees__sched *s, unsigned n_units, unsigned n_workers, unsigned n_slots, enum ees_take take);

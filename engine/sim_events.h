@@ -30,7 +30,8 @@ static inline int ees__sim_event_before(const struct ees__sim_event *a, const st
     return a->at_ns != b->at_ns ? a->at_ns < b->at_ns : a->number < b->number;
 }
 
-static inline void ees__sim_events_add(struct ees__sim_events *q, uint64_t at_ns, enum ees__sim_kind kind, uint32_t idx) {
+static inline void ees__sim_events_add(struct ees__sim_events *q, uint64_t at_ns, enum ees__sim_kind kind,
+                                       uint32_t idx) {
     struct ees__sim_event event = {.at_ns = at_ns, .number = q->n_added++, .kind = kind, .idx = idx};
     size_t hole = q->n++;
     for (size_t up; hole > 0 && ees__sim_event_before(&event, &q->heap[up = (hole - 1) / 2]); hole = up)

@@ -9,13 +9,14 @@
 
 #include "common/fail.h"
 #include "common/mem.h"
+#include "common/random.h"
 #include "eestream/simulate.h"
 #include "engine/histogram.h"
+#include "engine/plan_costs.h"
+#include "engine/relaxed.h"
 #include "engine/replanner.h"
 #include "engine/sched.h"
 #include "engine/sim_events.h"
-
-#define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed) /* relaxed: there is one thread */
 
 static const uint64_t look_ns = 1000000000;
 
@@ -29,8 +30,8 @@ struct sim_frame {
 struct sim_worker {
     bool is_busy;
     uint8_t type;
-    unsigned warm_group; /* whose weights its cache holds: where its last visit was */
-    unsigned end;        /* of the visit */
+    unsigned warm_group;     /* whose weights its cache holds: where its last visit was */
+    unsigned end;            /* of the visit */
     struct ees__taken taken; /* what is left of it */
     uint64_t busy_ns;
 };
@@ -48,7 +49,7 @@ struct simulation {
     struct ees__entry entry;
     struct ees__sim_events events;
     struct sim_worker *workers;
-    struct sim_frame *frames; /* by slot */
+    struct sim_frame *frames;      /* by slot */
     uint32_t *free_slots, *window; /* window: slot + 1 of frame `number` at [number % n_slots], 0: not answered */
     bool fits[EES_MAX_CORE_TYPES][EES_MAX_GROUPS]; /* a group's weights, a core's private cache */
     struct ees__replanner *replanner;
@@ -61,13 +62,10 @@ void ees_simulation_options_default(ees_simulation_options *options) { *options 
 
 /* ---- Time ---------------------------------------------------------------------------------------------- */
 
-/* splitmix64 (Steele, Lea, Flood 2014), as a number in (0, 1). */
+/* A number in (0, 1). */
 static double uniform(struct simulation *s) {
-    uint64_t z = s->random += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    return ((double)(z >> 11) + 0.5) * 0x1p-53;
+    s->random += EES_RANDOM_STEP;
+    return ((double)(ees__mix64(s->random) >> 11) + 0.5) * 0x1p-53;
 }
 
 /* Log-normal with mean 1 and the standard deviation asked for: never negative, and the tail is on the slow side. */
@@ -182,10 +180,10 @@ static void admit(struct simulation *s) {
     while (s->n_free > 0 && s->n_entered < n_there) {
         uint32_t slot = s->free_slots[--s->n_free];
         uint64_t number = s->n_entered++;
-        s->frames[slot] = (struct sim_frame){
-            .number = number,
-            .due_ns = due_ns(s, number),
-            .exit = s->o->exits ? s->o->exits[number % s->o->n_exits_given] : (uint8_t)s->info->n_exits};
+        s->frames[slot] = (struct sim_frame){.number = number,
+                                             .due_ns = due_ns(s, number),
+                                             .exit = s->o->exits ? s->o->exits[number % s->o->n_exits_given]
+                                                                 : (uint8_t)s->info->n_exits};
         ees__sched_admit(&s->sched, 0, slot);
         wake(s, 0);
     }
@@ -227,13 +225,9 @@ static void answer(struct simulation *s, uint32_t slot) {
 
 static void publish(struct simulation *s) {
     ees__sched_publish(&s->sched, &s->plan, s->o->cores->type, s->max_batch);
-    for (unsigned g = 0; g < s->plan.n_groups; g++) {
-        size_t weights = 0;
-        for (unsigned u = s->plan.groups[g].first_unit; u < s->plan.groups[g].end_unit; u++)
-            weights += s->profile->weights_bytes[u];
+    for (unsigned g = 0; g < s->plan.n_groups; g++)
         for (unsigned t = 0; t < s->profile->n_types; t++)
-            s->fits[t][g] = weights <= s->profile->types[t].private_cache_bytes;
-    }
+            s->fits[t][g] = ees__group_fits(s->profile, t, &s->plan.groups[g]);
     for (unsigned w = 0; w < s->n_workers; w++)
         s->workers[w].warm_group = NO_GROUP;
 }
@@ -274,8 +268,8 @@ static int check_load(const struct simulation *s, ees_error *err) {
         return EES_FAIL(err, EES_EINVAL, "an exit mix without frames");
     for (size_t i = 0; o->exits && i < o->n_exits_given; i++)
         if (o->exits[i] > s->info->n_exits)
-            return EES_FAIL(err, EES_EINVAL, "exit %u at position %zu: the model has exits 0 to %u (%u: final)", o->exits[i],
-                            i, s->info->n_exits, s->info->n_exits);
+            return EES_FAIL(err, EES_EINVAL, "exit %u at position %zu: the model has exits 0 to %u (%u: final)",
+                            o->exits[i], i, s->info->n_exits, s->info->n_exits);
     if ((unsigned)o->take > EES_TAKE_UPSTREAM)
         return EES_FAIL(err, EES_EINVAL, "take order %d is unknown", (int)o->take);
     /* Frames that wait for a group that is gone would wait for ever. */
@@ -294,8 +288,9 @@ static int check_plan(const struct simulation *s, ees_error *err) {
         n_workers += s->plan.groups[g].n_workers;
     }
     if (at != s->info->n_units || n_workers != s->n_workers)
-        return EES_FAIL(err, EES_EINVAL, "a plan of %u units and %u workers: the model has %u units, there are %u cores", at,
-                        n_workers, s->info->n_units, s->n_workers);
+        return EES_FAIL(err, EES_EINVAL,
+                        "a plan of %u units and %u workers: the model has %u units, there are %u cores", at, n_workers,
+                        s->info->n_units, s->n_workers);
     return 0;
 }
 
@@ -313,20 +308,15 @@ static int open_plan(struct simulation *s, ees_error *err) {
     } else {
         EES_TRY(ees_plan_solve(s->profile, reach, n_of_type, &s->plan, err));
     }
-    s->max_batch = 1;
-    for (unsigned u = 0; u < s->info->n_units; u++)
-        s->max_batch = s->plan.batch[u] > s->max_batch ? s->plan.batch[u] : s->max_batch;
-    if (s->o->replan && s->profile->batch > s->max_batch)
-        s->max_batch = s->profile->batch;
-    if (s->max_batch > EES__MAX_BATCH)
-        s->max_batch = EES__MAX_BATCH;
+    s->max_batch = ees__largest_batch(&s->plan, s->o->replan ? s->profile : NULL);
     return s->o->replan ? ees__replanner_open(s->profile, n_of_type, &s->replanner, err) : 0;
 }
 
 static int make_room(struct simulation *s, ees_error *err) {
     s->n_slots = s->o->n_slots ? s->o->n_slots : ees__default_slots(s->n_workers, s->max_batch);
     if (s->n_slots < s->n_workers + 1 || s->n_slots > 65536)
-        return EES_FAIL(err, EES_EINVAL, "%u slots for %u workers: %u to 65536", s->n_slots, s->n_workers, s->n_workers + 1);
+        return EES_FAIL(err, EES_EINVAL, "%u slots for %u workers: %u to 65536", s->n_slots, s->n_workers,
+                        s->n_workers + 1);
     size_t n_events = (size_t)s->n_slots + s->n_workers + 2; /* an answer a slot, an end a worker, an arrival, a look */
     s->events.heap = ees__calloc_aligned(n_events, sizeof *s->events.heap);
     s->workers = ees__calloc_aligned(s->n_workers, sizeof *s->workers);
@@ -338,7 +328,8 @@ static int make_room(struct simulation *s, ees_error *err) {
     if (!s->events.heap || !s->workers || !s->frames || !s->free_slots || !s->window || !s->runs || !s->ns ||
         !ees__sched_init(&s->sched, s->info->n_units, s->n_workers, s->n_slots, s->o->take) ||
         !ees__entry_init(&s->entry, 1, s->n_slots))
-        return EES_FAIL(err, EES_ENOMEM, "no memory to simulate %u workers and %u frames inside", s->n_workers, s->n_slots);
+        return EES_FAIL(err, EES_ENOMEM, "no memory to simulate %u workers and %u frames inside", s->n_workers,
+                        s->n_slots);
     return 0;
 }
 

@@ -2,27 +2,26 @@
 /* Snapshots of an engine's counters. All loads are relaxed: each counter is right by itself, no order between them is
  * promised. */
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/print.h"
 #include "engine/internal.h"
-
-#define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 static void read_worker(struct ees_engine *e, struct ees__worker *w, ees_stats *out) {
     uint64_t since_ns = LOAD(w->since_ns), now_ns = ees__now_ns();
     unsigned unit = LOAD(w->unit);
-    out->workers[w->idx] = (ees_worker_stats){.cpu = LOAD(w->cpu),
-                                              .group = LOAD(e->sched.home[w->idx]),
-                                              .busy_ns = LOAD(w->busy_ns),
-                                              .n_runs = LOAD(w->n_runs),
-                                              .n_helped = LOAD(w->n_helped),
-                                              .n_batched = LOAD(w->n_batched),
-                                              .team_ns = LOAD(w->team_ns),
-                                              .unit = unit,
-                                              .unit_ns = unit < e->info->n_units && now_ns > since_ns ? now_ns - since_ns : 0};
+    out->workers[w->idx] =
+        (ees_worker_stats){.cpu = LOAD(w->cpu),
+                           .group = LOAD(e->sched.home[w->idx]),
+                           .busy_ns = LOAD(w->busy_ns),
+                           .n_runs = LOAD(w->n_runs),
+                           .n_helped = LOAD(w->n_helped),
+                           .n_batched = LOAD(w->n_batched),
+                           .team_ns = LOAD(w->team_ns),
+                           .unit = unit,
+                           .unit_ns = unit < e->info->n_units && now_ns > since_ns ? now_ns - since_ns : 0};
     for (unsigned u = 0; u < out->n_units; u++) {
         out->units[u].n_runs += LOAD(w->unit_runs[u]);
         out->units[u].total_ns += LOAD(w->unit_ns[u]);
@@ -92,40 +91,26 @@ void ees_engine_get_stats(const ees_engine *engine, ees_stats *out) {
 
 /* ---- For people ---------------------------------------------------------------------------------------- */
 
-struct text {
-    char *out;
-    size_t size, length;
-};
-
-__attribute__((format(printf, 2, 3))) static void add(struct text *t, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    size_t room = t->length < t->size ? t->size - t->length : 0;
-    int n = vsnprintf(room ? t->out + t->length : NULL, room, format, args);
-    va_end(args);
-    t->length += n > 0 ? (size_t)n : 0;
-}
-
-static void describe_worker(struct ees_engine *e, struct ees__worker *w, struct text *t) {
+static void describe_worker(struct ees_engine *e, struct ees__worker *w, struct ees__printer *t) {
     const ees_unit_info *unit = ees_model_get_unit(e->model, LOAD(w->unit));
     double ms = unit ? 1e-6 * (double)(ees__now_ns() - LOAD(w->since_ns)) : 0;
-    add(t, "%6u %4d %6u %-20s %12.1f %9" PRIu64 "\n", w->idx, LOAD(w->cpu), LOAD(e->sched.home[w->idx]),
-        unit ? unit->name : "-", ms, LOAD(w->n_runs));
+    ees__print(t, "%6u %4d %6u %-20s %12.1f %9" PRIu64 "\n", w->idx, LOAD(w->cpu), LOAD(e->sched.home[w->idx]),
+               unit ? unit->name : "-", ms, LOAD(w->n_runs));
 }
 
 size_t ees_engine_describe(const ees_engine *engine, char *out, size_t n) {
     struct ees_engine *e = (struct ees_engine *)engine;
-    struct text t = {.out = out, .size = n};
-    add(&t, "worker  cpu  group in unit                for, ms    visits\n");
+    struct ees__printer t = ees__printer_on(out, n);
+    ees__print(&t, "worker  cpu  group in unit                for, ms    visits\n");
     for (unsigned i = 0; i < e->n_workers; i++)
         describe_worker(e, &e->workers[i], &t);
-    add(&t, "queue                waiting\n");
+    ees__print(&t, "queue                waiting\n");
     for (unsigned i = 0, n_streams = ees__stream_count(e); i < n_streams; i++)
-        add(&t, "entry of stream %-4u %7u   %u slots held, %" PRIu64 " frames pushed\n", i,
-            ees__ring_count(&ees__stream_at(e, i)->entry.queue.ring), LOAD(ees__stream_at(e, i)->n_inside),
-            LOAD(ees__stream_at(e, i)->tickets) & ~EES__FINISHED);
+        ees__print(&t, "entry of stream %-4u %7u   %u slots held, %" PRIu64 " frames pushed\n", i,
+                   ees__ring_count(&ees__stream_at(e, i)->entry.queue.ring), LOAD(ees__stream_at(e, i)->n_inside),
+                   LOAD(ees__stream_at(e, i)->tickets) & ~EES__FINISHED);
     for (unsigned g = 0, n_groups = LOAD(e->sched.n_groups); g < n_groups; g++)
-        add(&t, "group %-14u %7u\n", g, ees__ring_count(&e->sched.queues[g].ring));
-    add(&t, "free slots           %7u of %u\n", ees__ring_count(&e->free_slots), e->n_slots);
+        ees__print(&t, "group %-14u %7u\n", g, ees__ring_count(&e->sched.queues[g].ring));
+    ees__print(&t, "free slots           %7u of %u\n", ees__ring_count(&e->free_slots), e->n_slots);
     return t.length;
 }

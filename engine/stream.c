@@ -2,14 +2,12 @@
 /* Streams and how frames get in: room, overload, sequence numbers. The way out is in answers.c. */
 #define _GNU_SOURCE
 #include <math.h>
-#include <sched.h>
 #include <string.h>
 
 #include "common/clock.h"
 #include "common/fail.h"
 #include "engine/internal.h"
-
-#define LOAD(x) atomic_load_explicit(&(x), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 /* ---- Streams ------------------------------------------------------------------------------------------- */
 
@@ -25,7 +23,9 @@ unsigned ees__stream_count(struct ees_engine *e) {
     return atomic_load_explicit(&e->n_streams, memory_order_acquire);
 }
 
-struct ees__stream *ees__stream_at(struct ees_engine *e, unsigned idx) { return LOAD(e->streams[idx]); }
+struct ees__stream *ees__stream_at(struct ees_engine *e, unsigned idx) {
+    return LOAD(e->streams[idx]);
+}
 
 static int check_stream(const ees_stream_options *o, ees_error *err) {
     if (!(o->weight > 0) || !isfinite(o->weight))
@@ -73,7 +73,7 @@ static void deal_shares(struct ees_engine *e) {
     for (unsigned i = 0; i < n; i++) {
         struct ees__stream *s = LOAD(e->streams[i]);
         double share = total > 0 ? floor((double)e->n_slots * s->options.weight / total) : e->n_slots;
-        atomic_store_explicit(&s->share, share < 1 ? 1 : (uint32_t)share, memory_order_relaxed);
+        STORE(s->share, share < 1 ? 1 : (uint32_t)share);
     }
 }
 
@@ -84,11 +84,11 @@ static void mark_finished(struct ees__stream *s) {
 
 static int add_locked(struct ees_engine *e, struct ees__stream *s, unsigned *idx, ees_error *err) {
     unsigned n = LOAD(e->n_streams);
-    if (atomic_load_explicit(&e->finished, memory_order_relaxed))
+    if (LOAD(e->finished))
         return EES_FAIL(err, EES_ECANCELED, "the engine takes no more streams");
     if (n == EES_MAX_STREAMS)
         return EES_FAIL(err, EES_EINVAL, "%d streams are open already: that is all there can be", EES_MAX_STREAMS);
-    atomic_store_explicit(&e->streams[n], s, memory_order_relaxed); /* published by the count */
+    STORE(e->streams[n], s); /* published by the count */
     ees__sched_add_entry(&e->sched, &s->entry);
     /* Sequentially consistent, release included (pairs with the acquire in ees__stream_count(), guards the stream): here the
      * count is stored and then `finished` read, in ees_engine_finish() the other way round. One of the two must see the
@@ -242,7 +242,8 @@ static bool take_record(struct ees_engine *e, struct ees__stream *s, uint32_t *s
 typedef bool take_fn(struct ees_engine *e, struct ees__stream *s, uint32_t *slot_idx);
 
 /* Wait for what `take` takes until the deadline. @return 0, EES_EAGAIN, EES_ECANCELED, EES_ESTALLED */
-static int wait_for(struct ees_engine *e, struct ees__stream *s, take_fn *take, int64_t timeout_us, uint32_t *slot_idx) {
+static int wait_for(struct ees_engine *e, struct ees__stream *s, take_fn *take, int64_t timeout_us,
+                    uint32_t *slot_idx) {
     uint64_t deadline_ns = deadline_after(timeout_us);
     for (bool in_time = timeout_us != 0;;) {
         if (is_finished(s))
@@ -269,8 +270,7 @@ void ees__slot_free(struct ees_engine *e, uint32_t slot_idx) {
     bool has_state = slot_idx < e->n_slots;
     if (has_state)
         atomic_fetch_sub_explicit(&ees__stream_at(e, e->slots[slot_idx].stream)->n_inside, 1, memory_order_relaxed);
-    while (!ees__ring_push(has_state ? &e->free_slots : &e->free_records, slot_idx))
-        sched_yield(); /* room for every slot twice over: a consumer was preempted mid-pop */
+    ees__ring_push_until_in(has_state ? &e->free_slots : &e->free_records, slot_idx);
     ees__event_notify_all(&e->room); /* all: whoever sleeps may wait for its own stream's share, or for a record */
 }
 
@@ -320,7 +320,8 @@ static bool draw_ticket(struct ees__stream *s, uint64_t *seq) {
 }
 
 /* Put a frame into a slot and into its stream's order. On failure the slot is given back. */
-static int enter(struct ees_engine *e, struct ees__stream *s, uint32_t slot_idx, const ees_frame *frame, ees_error *err) {
+static int enter(struct ees_engine *e, struct ees__stream *s, uint32_t slot_idx, const ees_frame *frame,
+                 ees_error *err) {
     struct ees__slot *slot = &e->slots[slot_idx];
     slot->stream = frame->stream;
     int rc = fill_slot(e, s, slot, frame, err);

@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "engine/internal.h"
+#include "engine/relaxed.h"
 
 enum { MAX_PIECES = UINT16_MAX };
 
@@ -54,7 +55,8 @@ static void wait_until_done(struct ees__leader *l, uint32_t n_pieces) {
     }
 }
 
-static void share(struct ees__team *team, ees__part_fn *part, void *ctx, size_t n, size_t grain, struct ees__lane *own) {
+static void share(struct ees__team *team, ees__part_fn *part, void *ctx, size_t n, size_t grain,
+                  struct ees__lane *own) {
     struct ees__leader *l = (struct ees__leader *)team;
     size_t n_pieces = grain ? (n + grain - 1) / grain : 1;
     n_pieces = n_pieces < MAX_PIECES ? n_pieces : MAX_PIECES;
@@ -112,11 +114,13 @@ bool ees__team_help(struct ees__worker *w) {
         helped = help_one(w, &e->workers[(w->idx + i) % e->n_workers].leader);
     if (helped) {
         uint64_t length_ns = ees__now_ns() - start_ns;
-        EES__ADD_OWN(w->team_ns, length_ns);
-        EES__ADD_OWN(w->busy_ns, length_ns);
+        COUNT_OWN(w->team_ns, length_ns);
+        COUNT_OWN(w->busy_ns, length_ns);
         if (ees__trace_is_on(&w->trace))
-            ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_TEAM, .worker = (uint16_t)w->idx,
-                                                          .start_ns = start_ns, .length_ns = length_ns});
+            ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_TEAM,
+                                                          .worker = (uint16_t)w->idx,
+                                                          .start_ns = start_ns,
+                                                          .length_ns = length_ns});
     }
     return helped;
 }

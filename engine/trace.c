@@ -2,6 +2,7 @@
 #include "engine/trace.h"
 
 #include "engine/internal.h"
+#include "engine/relaxed.h"
 
 bool ees__trace_init(struct ees__trace *t, unsigned capacity) {
     t->capacity = capacity;
@@ -21,7 +22,7 @@ void ees__trace_tell(struct ees__trace *t, const ees_trace_event *event) {
     /* acquire, pairs with the release of rd in ees__trace_read(). Guards: the reader's copy of the place we write next. If
      * weaker: an event may be torn. Test: test_engine (trace) under TSan. [trace.rd.load] */
     if (wr - atomic_load_explicit(&t->rd, memory_order_acquire) >= t->capacity) {
-        EES__ADD_OWN(t->n_lost, 1);
+        COUNT_OWN(t->n_lost, 1);
         return;
     }
     t->events[wr % t->capacity] = *event;

@@ -51,8 +51,8 @@ bool ees__event_wait(struct ees__event *e, uint32_t key, unsigned group, uint64_
      * weaker: a caller that looks only after the wait may miss it. Test: proof_event. [event.wait] */
     while (epoch_of(atomic_load_explicit(&e->word, memory_order_acquire)) == key) {
         EES_PERTURB();
-        long rc = syscall(SYS_futex, futex_of(e), FUTEX_WAIT_BITSET_PRIVATE, key, timeout, NULL,
-                          UINT32_C(1) << (group % 32));
+        long rc =
+            syscall(SYS_futex, futex_of(e), FUTEX_WAIT_BITSET_PRIVATE, key, timeout, NULL, UINT32_C(1) << (group % 32));
         if (rc < 0 && errno == ETIMEDOUT) {
             in_time = false;
             break;

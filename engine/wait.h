@@ -33,7 +33,8 @@ uint32_t ees__event_prepare(struct ees__event *e);
 /* Leave without waiting. */
 void ees__event_cancel(struct ees__event *e);
 
-/* Sleep until notified after prepare, and unregister; what was announced is visible then. `group` (0..31, modulo) lets a notifier prefer this waiter.
+/* Sleep until notified after prepare, and unregister; what was announced is visible then. `group` (0..31, modulo) lets a
+ * notifier prefer this waiter.
  * @param deadline_ns  on the clock of ees__now_ns(); UINT64_MAX: none
  * @return false: the deadline passed. Wake-ups may be spurious. */
 bool ees__event_wait(struct ees__event *e, uint32_t key, unsigned group, uint64_t deadline_ns);

@@ -6,9 +6,7 @@
 #include "common/clock.h"
 #include "engine/affinity.h"
 #include "engine/internal.h"
-
-#define LOAD(x)     atomic_load_explicit(&(x), memory_order_relaxed)
-#define STORE(x, v) atomic_store_explicit(&(x), (v), memory_order_relaxed)
+#include "engine/relaxed.h"
 
 /* Frames that run together. slots[i] and items[i] belong together; those that left are gone from both. */
 struct visit {
@@ -34,8 +32,8 @@ static void record_visit(const struct visit *v, struct ees__slot *slot) {
     ees_visit *at = &slot->visits[full ? EES_MAX_VISITS - 1 : slot->n_visits++];
     uint64_t wait_ns = v->start_ns > slot->queued_ns ? v->start_ns - slot->queued_ns : 0;
     if (!full)
-        *at = (ees_visit){.group = (uint16_t)v->group, .first_unit = (uint16_t)v->first_unit,
-                          .n_batch = (uint16_t)v->n_taken};
+        *at = (ees_visit){
+            .group = (uint16_t)v->group, .first_unit = (uint16_t)v->first_unit, .n_batch = (uint16_t)v->n_taken};
     at->worker = (uint16_t)v->w->idx;
     at->end_unit = (uint16_t)v->unit;
     at->wait_ns += wait_ns;
@@ -84,14 +82,14 @@ static void end_visit(const struct visit *v) {
     struct ees__worker *w = v->w;
     struct ees_engine *e = w->engine;
     STORE(w->unit, e->info->n_units);
-    EES__ADD_OWN(w->busy_ns, v->now_ns - v->start_ns);
+    COUNT_OWN(w->busy_ns, v->now_ns - v->start_ns);
     if (e->options.hint == EES_HINT_LATENCY)
         ees__leader_end(e);
     trace_visit(v);
 }
 
-/* Give out the answers there are, and let go of frames that wait. Behind the last frame's the visit may never be heard of again, so it is told before: who
- * has pulled every answer finds complete counters and a complete trace. */
+/* Give out the answers there are, and let go of frames that wait. Behind the last frame's the visit may never be heard of
+ * again, so it is told before: who has pulled every answer finds complete counters and a complete trace. */
 static void settle(struct visit *v) {
     struct ees_engine *e = v->w->engine;
     if (v->n == 0 && v->n_left + v->n_held > 0)
@@ -172,8 +170,8 @@ static void fail_damaged(struct visit *v) {
 
 static void count_unit(struct visit *v, uint64_t then_ns) {
     struct ees__worker *w = v->w;
-    EES__ADD_OWN(w->unit_runs[v->unit], v->n);
-    EES__ADD_OWN(w->unit_ns[v->unit], v->now_ns - then_ns);
+    COUNT_OWN(w->unit_runs[v->unit], v->n);
+    COUNT_OWN(w->unit_ns[v->unit], v->now_ns - then_ns);
     if (ees__trace_is_on(&w->trace)) {
         const struct ees__slot *slot = &w->engine->slots[v->slots[0]];
         ees__trace_tell(&w->trace, &(ees_trace_event){.kind = EES_TRACE_UNIT,
@@ -242,9 +240,9 @@ static void begin_visit(struct visit *v, struct ees__worker *w, const struct ees
     v->stream = e->slots[v->slots[0]].stream;
     v->seq = v->items[0]->seq;
     v->start_ns = v->now_ns = ees__now_ns();
-    EES__ADD_OWN(w->n_runs, v->n);
-    EES__ADD_OWN(w->n_batched, v->n > 1 ? v->n : 0);
-    EES__ADD_OWN(w->n_helped, v->group == LOAD(e->sched.home[w->idx]) ? 0 : v->n);
+    COUNT_OWN(w->n_runs, v->n);
+    COUNT_OWN(w->n_batched, v->n > 1 ? v->n : 0);
+    COUNT_OWN(w->n_helped, v->group == LOAD(e->sched.home[w->idx]) ? 0 : v->n);
     if (e->options.hint == EES_HINT_LATENCY)
         ees__leader_begin(e);
 }

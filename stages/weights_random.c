@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/fail.h"
+#include "common/random.h"
 #include "stages/weights.h"
 
 struct random_weights {
@@ -16,17 +17,10 @@ struct random_weights {
     uint64_t seed;
 };
 
-/* splitmix64 (Steele, Lea, Flood 2014): a counter through a bijective mixer. */
-static uint64_t mix(uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 static uint64_t hash_name(const char *name, uint64_t seed) {
-    uint64_t h = mix(seed + 0x9e3779b97f4a7c15u);
+    uint64_t h = ees__mix64(seed + EES_RANDOM_STEP);
     for (; *name; name++)
-        h = mix(h ^ (unsigned char)*name);
+        h = ees__mix64(h ^ (unsigned char)*name);
     return h;
 }
 
@@ -54,7 +48,7 @@ static int read_random(struct ees__weights *base, const char *name, const struct
     choose_range(name, shape, &centre, &spread);
     uint64_t start = hash_name(name, ((struct random_weights *)base)->seed);
     for (size_t i = 0; i < n; i++) {
-        uint64_t bits = mix(start + (i + 1) * 0x9e3779b97f4a7c15u);
+        uint64_t bits = ees__mix64(start + (i + 1) * EES_RANDOM_STEP);
         float unit = (float)(bits >> 40) * 0x1p-23f - 1.0f; /* [-1, 1) in 2^24 steps */
         buffer->data[i] = centre + spread * unit;
     }

@@ -12,8 +12,8 @@ const char *ees_error_name(int code) {
     switch (code) {
     case EES_OK:
         return "OK";
-#define CASE(name, value, text) \
-    case value:                 \
+#define CASE(name, value, text)                                                                                        \
+    case value:                                                                                                        \
         return #name;
         EES_ERROR_MAP(CASE)
 #undef CASE
@@ -26,8 +26,8 @@ const char *ees_error_text(int code) {
     switch (code) {
     case EES_OK:
         return "no error";
-#define CASE(name, value, text) \
-    case value:                 \
+#define CASE(name, value, text)                                                                                        \
+    case value:                                                                                                        \
         return text;
         EES_ERROR_MAP(CASE)
 #undef CASE
@@ -40,7 +40,10 @@ const char *ees_error_text(int code) {
 static unsigned sequence_length(const unsigned char *s) {
     if (s[0] < 0x80)
         return s[0] >= 0x20 && s[0] != 0x7f;
-    unsigned n = s[0] >= 0xc2 && s[0] <= 0xdf ? 2 : s[0] >= 0xe0 && s[0] <= 0xef ? 3 : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : 0;
+    unsigned n = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
+                 : s[0] >= 0xe0 && s[0] <= 0xef ? 3
+                 : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
+                                                : 0;
     for (unsigned i = 1; i < n; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
@@ -68,8 +71,7 @@ int ees__fail(ees_error *err, int code, int os_errno, const char *where, const c
     va_end(args);
     if (os_errno && n >= 0 && (size_t)n < sizeof err->message) {
         char text[96];
-        snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s",
-                 strerror_r(os_errno, text, sizeof text));
+        snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", strerror_r(os_errno, text, sizeof text));
     }
     make_printable(err->message);
     snprintf(err->where, sizeof err->where, "%s", where);

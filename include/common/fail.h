@@ -14,20 +14,20 @@ __attribute__((format(printf, 5, 6))) int ees__fail(ees_error *err, int code, in
 __attribute__((format(printf, 2, 3))) int ees__hint(ees_error *err, const char *format, ...);
 
 #define EES_STR_(x) #x
-#define EES_STR(x) EES_STR_(x)
+#define EES_STR(x)  EES_STR_(x)
 #ifndef EES_SOURCE_FILE /* path below the project's root, set per file by the build */
 #define EES_SOURCE_FILE __FILE__
 #endif
 #define EES_HERE EES_SOURCE_FILE ":" EES_STR(__LINE__)
 
-#define EES_FAIL(err, code, ...) ees__fail((err), (code), 0, EES_HERE, __VA_ARGS__)
+#define EES_FAIL(err, code, ...)              ees__fail((err), (code), 0, EES_HERE, __VA_ARGS__)
 #define EES_FAIL_OS(err, code, os_errno, ...) ees__fail((err), (code), (os_errno), EES_HERE, __VA_ARGS__)
 
-#define EES_TRY(expr)             \
-    do {                          \
-        int ees_try_rc_ = (expr); \
-        if (ees_try_rc_ < 0)      \
-            return ees_try_rc_;   \
+#define EES_TRY(expr)                                                                                                  \
+    do {                                                                                                               \
+        int ees_try_rc_ = (expr);                                                                                      \
+        if (ees_try_rc_ < 0)                                                                                           \
+            return ees_try_rc_;                                                                                        \
     } while (0)
 
 #endif

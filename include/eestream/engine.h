@@ -67,22 +67,22 @@ typedef struct ees_engine_options {
     const char *plan;   /**< NULL or "auto": solved from measured costs, replicas where none can be measured; otherwise
                            as ees_plan_parse() */
     const ees_profile *profile; /**< NULL: measured at open when the plan is "auto" */
-    const double *exit_share;   /**< expected mix, n_exits + 1 numbers, for "auto"; NULL: from the replay, else full depth */
+    const double *exit_share;   /**< mix for "auto", n_exits + 1 numbers; NULL: the replay's, else full depth */
     ees_policy_options policy;
     uint64_t spin_ns; /**< 20000: an idle worker polls this long before it sleeps */
 
     enum ees_hint hint;
     enum ees_take take;
-    bool replan;          /**< true: a plan that was solved ("auto") follows the stream's exits and costs */
-    bool unordered;       /**< false: answers leave in push order of their stream; true: as they finish */
+    bool replan;    /**< true: a plan that was solved ("auto") follows the stream's exits and costs */
+    bool unordered; /**< false: answers leave in push order of their stream; true: as they finish */
     /** false; true: heads run under "none" too, and each answer carries what every head on its way said. Costs a copy
      *  of each head's logits, and memory for them in each slot. */
     bool all_logits;
-    unsigned max_batch;   /**< 0: from the measured costs; 1: off; else frames a micro-batch has at most (<= 16) */
-    double audit_share;   /**< 0: off; share of early answers that are run on to full depth with spare capacity */
+    unsigned max_batch; /**< 0: from the measured costs; 1: off; else frames a micro-batch has at most (<= 16) */
+    double audit_share; /**< 0: off; share of early answers that are run on to full depth with spare capacity */
     uint64_t audit_seed;
-    uint64_t stall_ns;    /**< 10 s: a unit that runs longer is a stall (EES_ESTALLED); 0: never */
-    unsigned trace_events; /**< 0: off; events each worker can hold until ees_engine_read_trace() takes them */
+    uint64_t stall_ns;         /**< 10 s: a unit that runs longer is a stall (EES_ESTALLED); 0: never */
+    unsigned trace_events;     /**< 0: off; events each worker can hold until ees_engine_read_trace() takes them */
     ees_stream_options stream; /**< of stream 0 */
 } ees_engine_options;
 
@@ -113,12 +113,12 @@ typedef struct ees_result {
     const char *source, *truth; /**< from the frame */
     enum ees_status status;
     enum ees_early early;
-    int exit_idx;         /**< 0 .. n_exits (the final classifier); -1 without an answer */
-    unsigned block;       /**< 1-based block after which the frame left; 0 without an answer */
-    int class_idx;        /**< lowest index among the largest logits; -1 without an answer */
-    const char *label;    /**< NULL without an answer */
-    float confidence;     /**< max softmax */
-    float entropy;        /**< natural log */
+    int exit_idx;      /**< 0 .. n_exits (the final classifier); -1 without an answer */
+    unsigned block;    /**< 1-based block after which the frame left; 0 without an answer */
+    int class_idx;     /**< lowest index among the largest logits; -1 without an answer */
+    const char *label; /**< NULL without an answer */
+    float confidence;  /**< max softmax */
+    float entropy;     /**< natural log */
     /** float32 (K,) before softmax, of the head it left at; NULL without an answer. Policies that answer for several heads
      *  ("ensemble", "vote", ...) have class_idx, confidence and entropy of their own. */
     const float *logits;
@@ -134,11 +134,11 @@ typedef struct ees_result {
     /** Where ees_policy_options.skip_below is in force: how much the picture differs from the last one that was computed,
      *  in grey levels; infinite for a stream's first. Else 0, and for frames that never had a picture. */
     float change;
-    uint64_t latency_ns;  /**< push to answer */
-    unsigned n_visits;    /**< of `visits`; the last one adds up what would be beyond EES_MAX_VISITS */
+    uint64_t latency_ns; /**< push to answer */
+    unsigned n_visits;   /**< of `visits`; the last one adds up what would be beyond EES_MAX_VISITS */
     const ees_visit *visits;
     const ees_error *error; /**< why it failed; NULL when it did not */
-    void *slot;           /**< the engine's */
+    void *slot;             /**< the engine's */
 } ees_result;
 
 typedef struct ees_latency {
@@ -148,21 +148,21 @@ typedef struct ees_latency {
 } ees_latency;
 
 typedef struct ees_worker_stats {
-    int cpu;             /**< core it is pinned to, -1: not pinned */
+    int cpu; /**< core it is pinned to, -1: not pinned */
     unsigned group;
-    uint64_t busy_ns;    /**< time inside units, audits and other workers' units included */
-    uint64_t n_runs;     /**< visits of a frame */
-    uint64_t n_helped;   /**< of these, frames taken from another group's queue */
-    uint64_t n_batched;  /**< of these, frames that ran in a micro-batch */
-    uint64_t team_ns;    /**< of busy_ns, inside another worker's unit (EES_HINT_LATENCY) */
-    unsigned unit;       /**< it is running, n_units: none */
-    uint64_t unit_ns;    /**< for how long */
+    uint64_t busy_ns;   /**< time inside units, audits and other workers' units included */
+    uint64_t n_runs;    /**< visits of a frame */
+    uint64_t n_helped;  /**< of these, frames taken from another group's queue */
+    uint64_t n_batched; /**< of these, frames that ran in a micro-batch */
+    uint64_t team_ns;   /**< of busy_ns, inside another worker's unit (EES_HINT_LATENCY) */
+    unsigned unit;      /**< it is running, n_units: none */
+    uint64_t unit_ns;   /**< for how long */
 } ees_worker_stats;
 
 typedef struct ees_group_stats {
     ees_plan_group plan;
     unsigned queue_now;
-    double queue_mean;   /**< frames waiting for it, seen at each arrival */
+    double queue_mean; /**< frames waiting for it, seen at each arrival */
     unsigned queue_max;
 } ees_group_stats;
 
@@ -182,28 +182,28 @@ typedef struct ees_stream_stats {
 
 /** Early and repeated answers compared with full depth. */
 typedef struct ees_audit_stats {
-    uint64_t n_done, n_agreed; /**< agreed: the same class at full depth */
+    uint64_t n_done, n_agreed;                 /**< agreed: the same class at full depth */
     uint64_t n_done_skipped, n_agreed_skipped; /**< of these, skipped frames, run once they are released */
-    uint64_t n_missed;         /**< chosen, but full depth gave no finite logits */
-    uint64_t busy_ns;          /**< what it cost */
+    uint64_t n_missed;                         /**< chosen, but full depth gave no finite logits */
+    uint64_t busy_ns;                          /**< what it cost */
     uint64_t n_done_by_exit[EES_MAX_EXITS], n_agreed_by_exit[EES_MAX_EXITS];
 } ees_audit_stats;
 
 /** Counters since open. Always n_pushed = n_ok + n_skipped + n_dropped + n_failed + frames inside. */
 typedef struct ees_stats {
     uint64_t n_pushed, n_ok, n_skipped, n_dropped, n_failed;
-    uint64_t n_warned;                          /**< of n_ok, frames whose JPEG decoded with warnings */
-    uint64_t n_nonfinite;                       /**< of n_ok, frames that passed a head with NaN or infinite logits */
-    uint64_t n_degraded, n_deadline;            /**< of n_ok */
-    uint64_t n_by_exit[EES_MAX_EXITS + 1];      /**< index n_exits: the final classifier */
-    uint64_t wall_ns;                           /**< first push to last answer */
-    uint64_t reorder_wait_ns;                   /**< summed: answered frames waiting for an earlier one */
+    uint64_t n_warned;                     /**< of n_ok, frames whose JPEG decoded with warnings */
+    uint64_t n_nonfinite;                  /**< of n_ok, frames that passed a head with NaN or infinite logits */
+    uint64_t n_degraded, n_deadline;       /**< of n_ok */
+    uint64_t n_by_exit[EES_MAX_EXITS + 1]; /**< index n_exits: the final classifier */
+    uint64_t wall_ns;                      /**< first push to last answer */
+    uint64_t reorder_wait_ns;              /**< summed: answered frames waiting for an earlier one */
     ees_latency latency;
     ees_latency latency_by_exit[EES_MAX_EXITS + 1];
     ees_audit_stats audit;
     uint64_t n_replans;
-    double degrade;                             /**< level now, 0: none .. 1 */
-    uint64_t n_trace_lost;                      /**< trace events nobody read in time */
+    double degrade;        /**< level now, 0: none .. 1 */
+    uint64_t n_trace_lost; /**< trace events nobody read in time */
     unsigned n_workers, n_groups, n_units, n_slots, n_streams;
     ees_worker_stats workers[EES_MAX_WORKERS];
     ees_group_stats groups[EES_MAX_GROUPS];
@@ -283,13 +283,13 @@ enum ees_trace_kind {
 };
 
 typedef struct ees_trace_event {
-    uint8_t kind;        /**< enum ees_trace_kind */
-    uint16_t worker;     /**< of VISIT, UNIT, AUDIT, TEAM: track; else n_workers */
+    uint8_t kind;    /**< enum ees_trace_kind */
+    uint16_t worker; /**< of VISIT, UNIT, AUDIT, TEAM: track; else n_workers */
     uint16_t group, unit, n_batch;
     uint32_t stream;
-    uint64_t seq;        /**< frame within its stream */
-    uint64_t start_ns;   /**< on CLOCK_MONOTONIC */
-    uint64_t length_ns;  /**< 0 for samples and instants */
+    uint64_t seq;       /**< frame within its stream */
+    uint64_t start_ns;  /**< on CLOCK_MONOTONIC */
+    uint64_t length_ns; /**< 0 for samples and instants */
     uint64_t value;
 } ees_trace_event;
 
@@ -300,8 +300,8 @@ EES_API size_t ees_engine_read_trace(ees_engine *engine, ees_trace_event *out, s
 
 /** A plan that was published while running. */
 typedef struct ees_replan {
-    uint64_t at_ns;       /**< since the first push */
-    double fps_before;    /**< predicted for the plan before, with the costs and exits measured now */
+    uint64_t at_ns;    /**< since the first push */
+    double fps_before; /**< predicted for the plan before, with the costs and exits measured now */
     ees_plan plan;
 } ees_replan;
 

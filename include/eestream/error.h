@@ -20,18 +20,18 @@ extern "C" {
 #endif
 
 /** name, value, what it means. EAGAIN, EOF and ECANCELED are flow, not failure. */
-#define EES_ERROR_MAP(X)                                         \
-    X(EAGAIN, -1, "nothing yet, try again")                      \
-    X(EOF, -2, "end of stream")                                  \
-    X(ECANCELED, -3, "stopped on request")                       \
-    X(EINVAL, -4, "invalid argument or option")                  \
-    X(ENOMEM, -5, "out of memory")                               \
-    X(ESOURCE, -6, "input cannot be read or is not a video")     \
-    X(EDAMAGED, -7, "this frame is damaged, the stream goes on") \
-    X(EMODEL, -8, "model cannot be used")                        \
-    X(EOUTPUT, -9, "output cannot be written")                   \
-    X(EUNSUPPORTED, -10, "not in this build or on this machine") \
-    X(ESTALLED, -11, "no progress within the allowed time")      \
+#define EES_ERROR_MAP(X)                                                                                               \
+    X(EAGAIN, -1, "nothing yet, try again")                                                                            \
+    X(EOF, -2, "end of stream")                                                                                        \
+    X(ECANCELED, -3, "stopped on request")                                                                             \
+    X(EINVAL, -4, "invalid argument or option")                                                                        \
+    X(ENOMEM, -5, "out of memory")                                                                                     \
+    X(ESOURCE, -6, "input cannot be read or is not a video")                                                           \
+    X(EDAMAGED, -7, "this frame is damaged, the stream goes on")                                                       \
+    X(EMODEL, -8, "model cannot be used")                                                                              \
+    X(EOUTPUT, -9, "output cannot be written")                                                                         \
+    X(EUNSUPPORTED, -10, "not in this build or on this machine")                                                       \
+    X(ESTALLED, -11, "no progress within the allowed time")                                                            \
     X(EINTERNAL, -12, "internal error")
 
 enum ees_code {

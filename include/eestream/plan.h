@@ -18,9 +18,9 @@
 extern "C" {
 #endif
 
-#define EES_MAX_UNITS 256
-#define EES_MAX_GROUPS 64
-#define EES_MAX_WORKERS 256
+#define EES_MAX_UNITS      256
+#define EES_MAX_GROUPS     64
+#define EES_MAX_WORKERS    256
 #define EES_MAX_CORE_TYPES 4
 
 /* ---- Cores --------------------------------------------------------------------------------------------- */
@@ -36,7 +36,7 @@ typedef struct ees_core_type {
 
 /** The cores a process may use, or those of a machine one thinks about. */
 typedef struct ees_cores {
-    unsigned n_cores;   /**< logical ones, at most EES_MAX_WORKERS (the slowest are left out) */
+    unsigned n_cores; /**< logical ones, at most EES_MAX_WORKERS (the slowest are left out) */
     unsigned n_types;
     unsigned n_workers; /**< recommended: physical cores, but not more than the quota lets run at once */
     double quota;       /**< CPUs' worth of time the control group grants (1.5: three halves); 0: no limit */
@@ -76,8 +76,8 @@ typedef struct ees_unit_costs {
 
 typedef struct ees_profile {
     unsigned n_units, n_types;
-    unsigned batch;                              /**< frames in a micro-batch; 1: none was measured */
-    ees_unit_costs types[EES_MAX_CORE_TYPES];    /**< in the order of ees_cores.types */
+    unsigned batch;                           /**< frames in a micro-batch; 1: none was measured */
+    ees_unit_costs types[EES_MAX_CORE_TYPES]; /**< in the order of ees_cores.types */
     size_t weights_bytes[EES_MAX_UNITS];
 } ees_profile;
 
@@ -128,9 +128,9 @@ typedef struct ees_plan {
     unsigned n_workers;
     ees_plan_group groups[EES_MAX_GROUPS];
     uint8_t batch[EES_MAX_UNITS]; /**< frames that should run each unit together when as many wait; 0 and 1: alone */
-    double bottleneck_ns; /**< 1e9 / the least rate_hz: time between frames */
-    double fps;           /**< 1e9 / bottleneck_ns */
-    double busy_share;    /**< mean share of time the workers have work if nobody helps another group */
+    double bottleneck_ns;         /**< 1e9 / the least rate_hz: time between frames */
+    double fps;                   /**< 1e9 / bottleneck_ns */
+    double busy_share;            /**< mean share of time the workers have work if nobody helps another group */
 } ees_plan;
 
 /** Probability that each unit runs, from the share of frames that take each exit.
@@ -174,8 +174,8 @@ EES_API int ees_plan_predict(const ees_profile *profile, const double *reach, co
  *  @param reach    shares on the arrows; NULL: arrows without
  *  @param out      at most `n` bytes are written, always terminated when n > 0
  *  @return length without the terminator, as snprintf(): out was cut when it is >= n */
-EES_API size_t ees_plan_dot(const ees_model *model, const ees_profile *profile, const ees_plan *plan, const double *reach,
-                            char *out, size_t n);
+EES_API size_t ees_plan_dot(const ees_model *model, const ees_profile *profile, const ees_plan *plan,
+                            const double *reach, char *out, size_t n);
 
 #ifdef __cplusplus
 }

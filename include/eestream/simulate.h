@@ -17,23 +17,23 @@ typedef struct ees_simulation_options {
     const uint8_t *exits;       /**< frame i leaves at exits[i % n_exits_given] (0 .. number of exits); NULL: full depth
                                      without early heads */
     size_t n_exits_given;
-    uint64_t n_frames;          /**< 0: 10000 */
-    double rate_hz;             /**< frames a second of a steady source; 0: there is always a next frame */
-    unsigned n_slots;           /**< as ees_engine_options.n_slots */
+    uint64_t n_frames; /**< 0: 10000 */
+    double rate_hz;    /**< frames a second of a steady source; 0: there is always a next frame */
+    unsigned n_slots;  /**< as ees_engine_options.n_slots */
     enum ees_take take;
-    bool no_help;               /**< false; true: workers never leave their group (the classic pipeline) */
+    bool no_help; /**< false; true: workers never leave their group (the classic pipeline) */
     bool unordered;
-    bool replan;                /**< follow the exits, as an engine does, once a simulated second */
-    double jitter;              /**< 0: each unit takes its cost exactly; else its relative standard deviation */
+    bool replan;   /**< follow the exits, as an engine does, once a simulated second */
+    double jitter; /**< 0: each unit takes its cost exactly; else its relative standard deviation */
     uint64_t seed;
 } ees_simulation_options;
 
 typedef struct ees_simulation {
-    ees_plan plan;        /**< in force at the end */
+    ees_plan plan; /**< in force at the end */
     uint64_t n_frames;
     double fps, busy_share;
     double busy[EES_MAX_WORKERS]; /**< share of the time, a worker */
-    ees_latency latency;  /**< push to answer in order, nanoseconds of virtual time */
+    ees_latency latency;          /**< push to answer in order, nanoseconds of virtual time */
     uint64_t reorder_wait_ns, n_replans, n_helped, n_visits;
 } ees_simulation;
 

@@ -25,8 +25,8 @@ enum ees_sink_format {
 
 typedef struct ees_sink_options {
     enum ees_sink_format format;
-    bool logits;    /**< false; true: adds the logits to each object, to the last bit (9 digits). JSONL only */
-    bool flush;     /**< false; true: write out after each line (pipes, terminals) */
+    bool logits; /**< false; true: adds the logits to each object, to the last bit (9 digits). JSONL only */
+    bool flush;  /**< false; true: write out after each line (pipes, terminals) */
     /** NULL; `n_units` names of the model's units: adds "visits" to each object, one a worker that ran the frame:
      *  {"worker":0,"group":0,"units":"ingest-block4.mlp","batch":1,"wait_ms":0.012,"run_ms":3.4}; units is empty when
      *  the worker only found the frame late or damaged. JSONL only; the names must outlive the sink. */

@@ -63,11 +63,13 @@ int main(int argc, char **argv) {
     ees_cores cores;
     check(ees_cores_detect(&cores, &err), &err);
     check(strcmp(arch, "embedded") == 0 ? ees_model_open(NULL, NULL, &model, &err)
-                                        : ees_model_open_random(arch, 1, NULL, &model, &err), &err);
+                                        : ees_model_open_random(arch, 1, NULL, &model, &err),
+          &err);
     check(ees_source_open("synthetic:640x480", NULL, &source, &err), &err);
     check(ees_source_next(source, &frame, &err), &err);
     ees_engine *engines[N_WAYS] = {open_engine(model, ALONE, 1), open_engine(model, TEAM, cores.n_workers)};
-    double *ms[N_WAYS] = {calloc(n + 1, sizeof(double)), calloc(n + 1, sizeof(double))}, *ratio = calloc(n + 1, sizeof(double));
+    double *ms[N_WAYS] = {calloc(n + 1, sizeof(double)), calloc(n + 1, sizeof(double))},
+           *ratio = calloc(n + 1, sizeof(double));
     for (size_t i = 0; i < n + WARM_UP; i++) {
         double took[N_WAYS] = {run_frame(engines[ALONE], frame), run_frame(engines[TEAM], frame)};
         if (i < WARM_UP)
@@ -79,8 +81,8 @@ int main(int argc, char **argv) {
     qsort(ms[ALONE], n, sizeof(double), by_value);
     qsort(ms[TEAM], n, sizeof(double), by_value);
     qsort(ratio, n, sizeof(double), by_value);
-    printf("| %s | %.2f ms | %.2f ms, %u cores | %.3f (%.3f-%.3f of %zu pairs) |\n", arch, ms[ALONE][n / 2], ms[TEAM][n / 2],
-           cores.n_workers, ratio[n / 2], ratio[0], ratio[n - 1], n);
+    printf("| %s | %.2f ms | %.2f ms, %u cores | %.3f (%.3f-%.3f of %zu pairs) |\n", arch, ms[ALONE][n / 2],
+           ms[TEAM][n / 2], cores.n_workers, ratio[n / 2], ratio[0], ratio[n - 1], n);
     for (int way = 0; way < N_WAYS; way++) {
         ees_engine_close(engines[way]);
         free(ms[way]);

@@ -235,8 +235,8 @@ static void test_push_pixels(void **state) {
     for (int i = 0; i < 3; i++) {
         for (int k = 0; k < 100 * 80 * 3; k++)
             pixels[k] = (unsigned char)(k * 7 / 3);
-        ees_frame frame = {.kind = EES_FRAME_RGB24, .width_px = 100, .height_px = 80, .data = {pixels}, .stride = {300},
-                           .pts_ns = -1};
+        ees_frame frame = {
+            .kind = EES_FRAME_RGB24, .width_px = 100, .height_px = 80, .data = {pixels}, .stride = {300}, .pts_ns = -1};
         assert_int_equal(ees_engine_push(engine, &frame, -1, NULL), 0);
         memset(pixels, 0, 100 * 80 * 3);
         ees_result r;
@@ -256,8 +256,10 @@ int main(int argc, char **argv) {
     if (argc > 1)
         n_wanted = (unsigned)atoi(argv[1]);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_answers), cmocka_unit_test(test_full_depth),
-        cmocka_unit_test(test_no_allocation_per_frame), cmocka_unit_test(test_two_engines),
+        cmocka_unit_test(test_same_answers),
+        cmocka_unit_test(test_full_depth),
+        cmocka_unit_test(test_no_allocation_per_frame),
+        cmocka_unit_test(test_two_engines),
         cmocka_unit_test(test_push_pixels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

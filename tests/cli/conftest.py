@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -20,6 +21,7 @@ os.environ["XDG_CACHE_HOME"] = CACHE.name
 
 SANITIZED = bool(os.environ.get("EES_SANITIZED"))
 WORLD = ROOT / "tools/assets/world"
+MODEL = WORLD / "model"
 
 # What takes longer than this hangs, on whatever machine and under whatever load. A test waits for what must happen, never
 # for a time in which it should have happened; where a time is promised, the best of several tries keeps it.
@@ -69,6 +71,13 @@ def error_line(done):
     return message
 
 
+def change_json(path, change):
+    """Read a file, let change() alter what it holds in place, write it back."""
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
 def avi_frames(path):
     """The JPEGs of an MJPEG AVI: the `00dc` chunks of its `movi` list."""
     data = path.read_bytes()
@@ -110,6 +119,14 @@ def mjpeg(jpegs, tmp_path_factory):
     path = tmp_path_factory.mktemp("mjpeg") / "clip.mjpeg"
     path.write_bytes(b"".join(jpegs[:60]))
     return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A copy of the embedded model's folder, to be changed."""
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL, folder)
+    return folder
 
 
 def shared(name):

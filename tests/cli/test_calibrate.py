@@ -3,30 +3,23 @@
 their definitions."""
 import json
 import math
-import shutil
 import struct
 import xml.etree.ElementTree
 
 import pytest
-from conftest import WORLD, error_line, run
-
-MODEL = WORLD / "model"
+from conftest import MODEL, change_json, error_line, run
+from tensors import Tensors
 
 
 class Log:
     """A log, read by the rules of docs/calibration.md."""
 
     def __init__(self, path):
-        data = path.read_bytes()
-        n = struct.unpack("<Q", data[:8])[0]
-        header = json.loads(data[8:8 + n])
-        self.metadata = header.pop("__metadata__")
-        for name, info in header.items():
-            begin, end = info["data_offsets"]
-            code = {"F32": "f", "I32": "i", "I64": "q"}[info["dtype"]]
-            size = struct.calcsize(code)
-            setattr(self, name, struct.unpack(f"<{(end - begin) // size}{code}", data[8 + n + begin:8 + n + end]))
-        self.n, self.rows, self.classes = header["logits"]["shape"]
+        file = Tensors(path)
+        self.metadata = file.header["__metadata__"]
+        for name in file.names:
+            setattr(self, name, file.values(name))
+        self.n, self.rows, self.classes = file.header["logits"]["shape"]
 
     def row(self, frame, e):
         at = (frame * self.rows + e) * self.classes
@@ -52,13 +45,6 @@ def log_path(tmp_path_factory, clip, truth):
 @pytest.fixture(scope="module")
 def log(log_path):
     return Log(log_path)
-
-
-@pytest.fixture
-def model(tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(MODEL, folder)
-    return folder
 
 
 def certificate(log_path, *args):
@@ -182,12 +168,6 @@ def test_certificate_is_the_same_from_log_and_frames(model, log_path, clip, trut
         assert first[key] == second[key]
 
 
-def damage(path, change):
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-
-
 def test_foreign_certificates_are_refused(model, log_path, clip):
     path = model / "certificate.json"
     fine = certificate(log_path, "--target", "depth=5")
@@ -205,7 +185,7 @@ def test_foreign_certificates_are_refused(model, log_path, clip):
     }
     for field, change in changes.items():
         path.write_text(json.dumps(fine))
-        damage(path, change)
+        change_json(path, change)
         done = run("run", clip, "--model", model, "-q")
         message = error_line(done)
         assert done.code == 4 and "certificate.json" in message and field in message, message
@@ -282,18 +262,10 @@ def test_every_policy(log_path, clip, policy, tmp_path):
 def test_gate(model, clip, truth, tmp_path):
     """A model with a gate: what it says is in the log, and a certificate for it decides as the log does."""
     weights = model / "model.safetensors"
-    add = {"gate.weight": ([1, 96], [0.05 * math.sin(i) for i in range(96)]), "gate.bias": ([1], [0.1])}
-
-    def put(header):
-        at = max(info["data_offsets"][1] for name, info in header.items() if name != "__metadata__")
-        for name, (shape, values) in add.items():
-            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + 4 * len(values)]}
-            at += 4 * len(values)
-
-    rewrite(weights, weights, put)
-    with weights.open("ab") as f:
-        for _, values in add.values():
-            f.write(struct.pack(f"<{len(values)}f", *values))
+    tensors = Tensors(weights)
+    tensors.add("gate.weight", "F32", [1, 96], [0.05 * math.sin(i) for i in range(96)])
+    tensors.add("gate.bias", "F32", [1], [0.1])
+    tensors.write(weights)
     path = tmp_path / "gate.log"
     done = run("calibrate", clip, "--truth", truth, "--model", model, "--policy", "gate", "--target", "depth=7", "--log", path,
                "-q")
@@ -371,7 +343,7 @@ def test_drift_is_warned_about_once(log_path, clip, tmp_path):
     path.write_text(json.dumps(certificate(log_path, "--target", "depth=4.2")))
     done = run("run", clip, "--certificate", path, "-o", "/dev/null")
     assert done.code == 0 and "drifted" not in done.err and str(path) in done.err
-    damage(path, lambda d: d.update(exit_frames=[10, 10, 60, 20, 20]))
+    change_json(path, lambda d: d.update(exit_frames=[10, 10, 60, 20, 20]))
     done = run("run", clip, "--certificate", path, "-o", "/dev/null", "--summary", summary)
     assert done.code == 0 and done.err.count("have drifted") == 1
     report = json.loads(summary.read_text())["certificate"]
@@ -422,16 +394,6 @@ def test_bad_requests(log_path, clip, tmp_path):
     assert done.code == 5 and "c.json" in error_line(done)
 
 
-def rewrite(source, path, change):
-    """A log with another header over the same tensors."""
-    data = source.read_bytes()
-    n = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:8 + n])
-    change(header)
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + n:])
-
-
 def test_bad_logs(log_path, tmp_path):
     bad = tmp_path / "bad.log"
     data = log_path.read_bytes()
@@ -448,14 +410,14 @@ def test_bad_logs(log_path, tmp_path):
         "logits": lambda h: h["logits"].update(shape=[h["logits"]["shape"][0] * 5, 1, 16]),
     }
     for word, change in changes.items():
-        rewrite(log_path, bad, change)
+        log = Tensors(log_path)
+        change(log.header)
+        log.write(bad)
         done = run("analyse", "--log", bad, "-q")
         assert done.code == 2 and word in error_line(done), done.err
-    log = bytearray(data)
-    header_bytes = struct.unpack("<Q", data[:8])[0]
-    begin = json.loads(data[8:8 + header_bytes])["labels"]["data_offsets"][0]
-    log[8 + header_bytes + begin:8 + header_bytes + begin + 4] = struct.pack("<i", 99)
-    bad.write_bytes(log)
+    log = Tensors(log_path)
+    log.put("labels", (99, *log.values("labels")[1:]))
+    log.write(bad)
     done = run("analyse", "--log", bad, "-q")
     assert done.code == 2 and "labels[0] is 99" in error_line(done)
 
@@ -499,12 +461,9 @@ def test_analysis_figures(log, log_path):
 def test_overthinking_is_seen(log_path, log, tmp_path):
     """Labels from the first exit: wherever the last one differs, it overthought."""
     bad = tmp_path / "overthought.log"
-    data = bytearray(log_path.read_bytes())
-    n = struct.unpack("<Q", data[:8])[0]
-    begin = 8 + n + json.loads(data[8:8 + n])["labels"]["data_offsets"][0]
-    for i in range(log.n):
-        data[begin + 4 * i:begin + 4 * i + 4] = struct.pack("<i", log.cls(i, 0))
-    bad.write_bytes(data)
+    file = Tensors(log_path)
+    file.put("labels", [log.cls(i, 0) for i in range(log.n)])
+    file.write(bad)
     found = json.loads(run("analyse", "--log", bad, "--format", "json").out)
     differ = sum(log.cls(i, 0) != log.cls(i, 4) for i in range(log.n)) / log.n
     assert found["overthinking"] == pytest.approx(differ) and differ > 0

@@ -6,9 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import SANITIZED, WORLD, error_line, run, shared
-
-MODEL = WORLD / "model"
+from conftest import MODEL, SANITIZED, error_line, run, shared
 
 COUNTS = [50, 30, 10, 7, 3]
 

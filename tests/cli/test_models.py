@@ -1,23 +1,13 @@
 # SPDX-License-Identifier: MIT
 """`--model`, `inspect`, `verify`: good folders, bad folders, reference numbers."""
 import json
+import math
 import re
 import shutil
-import struct
 
 import pytest
-from conftest import WORLD, error_line, run, shared
-
-MODEL = WORLD / "model"
-
-
-@pytest.fixture
-def model(tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
-        shutil.copy(MODEL / name, folder / name)
-    return folder
+from conftest import MODEL, WORLD, change_json, error_line, run, shared
+from tensors import Tensors
 
 
 def test_a_folder_answers_as_the_embedded_model(model, mjpeg):
@@ -27,22 +17,14 @@ def test_a_folder_answers_as_the_embedded_model(model, mjpeg):
 
 
 def damage_config(edit):
-    def do(folder):
-        config = json.loads((folder / "config.json").read_text())
-        edit(config)
-        (folder / "config.json").write_text(json.dumps(config))
-    return do
+    return lambda folder: change_json(folder / "config.json", edit)
 
 
 def set_nan(folder):
-    path = folder / "model.safetensors"
-    data = bytearray(path.read_bytes())
-    n = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:8 + n])
-    name = next(name for name in header if name.endswith("query.weight"))
-    at = 8 + n + header[name]["data_offsets"][0]
-    data[at:at + 4] = struct.pack("<f", float("nan"))
-    path.write_bytes(data)
+    weights = Tensors(folder / "model.safetensors")
+    name = next(name for name in weights.names if name.endswith("query.weight"))
+    weights.put(name, (math.nan, *weights.values(name)[1:]))
+    weights.write(folder / "model.safetensors")
 
 
 BAD = {
@@ -95,15 +77,14 @@ def test_inspect_text_and_json_agree(model):
 
 
 def test_inspect_names_every_tensor_of_the_file(model):
-    data = (model / "model.safetensors").read_bytes()
-    header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
+    weights = Tensors(model / "model.safetensors")
     tensors = json.loads(run("inspect", model, "--tensors", "--format", "json").out)["tensors"]
     used = [part for tensor in tensors for part in tensor["parts"]]
     assert len(set(used)) == len(used) and len({tensor["name"] for tensor in tensors}) == len(tensors)
-    assert all("num_batches_tracked" in name or "pooler" in name for name in set(header) - {"__metadata__", *used})
+    assert all("num_batches_tracked" in name or "pooler" in name for name in set(weights.names) - {*used})
     for tensor in tensors:
-        rows = sum(header[part]["shape"][0] for part in tensor["parts"])
-        assert tensor["shape"] == [rows, *header[tensor["parts"][0]]["shape"][1:]]
+        rows = sum(weights.header[part]["shape"][0] for part in tensor["parts"])
+        assert tensor["shape"] == [rows, *weights.header[tensor["parts"][0]]["shape"][1:]]
     assert "blk.0.attn.qkv.weight " in run("inspect", model, "--tensors").out
 
 
@@ -163,21 +144,12 @@ def test_fixtures(name, tensors, decisions, kernels):
     assert 0 < float(found[3]) < 1e-2
 
 
-def scale_last_tensor(path, name, factor):
-    """Multiply one float32 tensor of a safetensors file."""
-    data = bytearray(path.read_bytes())
-    n = struct.unpack("<Q", data[:8])[0]
-    begin, end = json.loads(data[8:8 + n])[name]["data_offsets"]
-    values = struct.unpack(f"<{(end - begin) // 4}f", data[8 + n + begin:8 + n + end])
-    data[8 + n + begin:8 + n + end] = struct.pack(f"<{len(values)}f", *(v * factor for v in values))
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("name", ["logits", "exit.0.logits"])
 def test_verify_sees_a_wrong_number(name, tmp_path):
     expected = tmp_path / "expected.safetensors"
-    shutil.copy(WORLD / "reference/expected.safetensors", expected)
-    scale_last_tensor(expected, name, 1.001)
+    tensors = Tensors(WORLD / "reference/expected.safetensors")
+    tensors.put(name, [1.001 * value for value in tensors.values(name)])
+    tensors.write(expected)
     done = run("verify", MODEL, "--inputs", WORLD / "reference/inputs.safetensors", "--expected", expected)
     assert done.code == 1, done.out
     assert re.search(rf"^{re.escape(name)} .* OUT$", done.out, re.M)
@@ -194,20 +166,13 @@ def test_verify_sees_a_wrong_decision(tmp_path):
     assert re.search(rf"^policy {re.escape(cases['cases'][0]['id'])} .* OUT$", done.out, re.M)
 
 
-def write_tensors(path, tensors):
-    """tensors: name -> (dtype, shape, bytes)"""
-    header, data = {}, b""
-    for name, (dtype, shape, values) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
-        data += values
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
 def verify_jpegs(folder, jpegs, predictions):
-    write_tensors(folder / "inputs.safetensors", {f"jpeg.{i}": ("U8", [len(x)], x) for i, x in enumerate(jpegs)})
-    write_tensors(folder / "expected.safetensors",
-                  {"prediction": ("I32", [len(predictions)], struct.pack(f"<{len(predictions)}i", *predictions))})
+    inputs, expected = Tensors(), Tensors()
+    for i, jpeg in enumerate(jpegs):
+        inputs.add(f"jpeg.{i}", "U8", [len(jpeg)], jpeg)
+    expected.add("prediction", "I32", [len(predictions)], predictions)
+    inputs.write(folder / "inputs.safetensors")
+    expected.write(folder / "expected.safetensors")
     return run("verify", MODEL, "--inputs", folder / "inputs.safetensors", "--expected", folder / "expected.safetensors")
 
 
@@ -226,6 +191,9 @@ def test_verify_prepares_jpegs_itself(jpegs, tmp_path):
 
 
 def test_verify_wants_images(tmp_path):
-    write_tensors(tmp_path / "inputs.safetensors", {"jpeg.1": ("U8", [2], b"ab"), "pixels": ("F32", [1], b"1234")})
+    inputs = Tensors()
+    inputs.add("jpeg.1", "U8", [2], b"ab")
+    inputs.add("pixels", "F32", [1], [0.5])
+    inputs.write(tmp_path / "inputs.safetensors")
     done = run("verify", MODEL, "--inputs", tmp_path / "inputs.safetensors")
     assert done.code == 2 and "pixel_values" in error_line(done) and "jpeg.0" in error_line(done)

@@ -7,9 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import WORLD, error_line, run
-
-MODEL = WORLD / "model"
+from conftest import MODEL, error_line, run
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,10 @@
 """`eestream quantise`: a folder is written, runs, verifies, and keeps its answers; refusals."""
 import json
 import re
-import shutil
 
 import pytest
-from conftest import WORLD, error_line, run
+from conftest import MODEL, WORLD, error_line, run
 
-MODEL = WORLD / "model"
 REFERENCE = WORLD / "reference"
 
 
@@ -35,12 +33,11 @@ def test_config_says_so(quantised):
     assert json.loads(run("inspect", quantised[0], "--format", "json").out)["precision"] == "int8"
 
 
-def test_certificates_stay_behind(quantised, tmp_path, mjpeg):
+def test_certificates_stay_behind(quantised, model, tmp_path, mjpeg):
     """The certificate is of the original's weights: neither copied nor used."""
-    source, out = tmp_path / "model", tmp_path / "int8"
-    shutil.copytree(MODEL, source)
-    (source / "certificate.json").write_text("{}")
-    done = run("quantise", source, out, "--inputs", mjpeg, "--frames", 4)
+    out = tmp_path / "int8"
+    (model / "certificate.json").write_text("{}")
+    done = run("quantise", model, out, "--inputs", mjpeg, "--frames", 4)
     assert done.code == 0, done.err
     assert re.search(r"^certificate not copied.*calibrate", done.out, re.M)
     assert "certificate" not in quantised[1]

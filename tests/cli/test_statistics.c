@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "tools/cli/certify.h"
+#include "tools/cli/calibrate/certify.h"
 #include "tools/cli/statistics.h"
 
 /* ---- Known answers --------------------------------------------------------------------------------------- */

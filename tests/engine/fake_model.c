@@ -4,11 +4,15 @@
 
 #include <math.h>
 #include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include <cmocka.h>
 
 #include "common/clock.h"
 #include "common/fail.h"
@@ -21,16 +25,23 @@ struct ees__lane {
 static void add_unit(struct ees_model *m, unsigned block, int exit_idx, const char *name) {
     unsigned u = m->info.n_units++;
     snprintf(m->names[u], sizeof m->names[u], "%s", name);
-    m->units[u] = (ees_unit_info){.name = m->names[u], .block = block, .exit_idx = exit_idx,
-                                  .weights_bytes = SIZE_MAX / 1024}; /* never warm: the profile runs each unit in turn only */
+    m->units[u] =
+        (ees_unit_info){.name = m->names[u],
+                        .block = block,
+                        .exit_idx = exit_idx,
+                        .weights_bytes = SIZE_MAX / 1024}; /* never warm: the profile runs each unit in turn only */
 }
 
 struct ees_model *fake_model_new(uint64_t unit_work_ns, bool jitter) {
     struct ees_model *m = calloc(1, sizeof *m);
     m->unit_work_ns = unit_work_ns;
     m->jitter = jitter;
-    m->info = (ees_model_info){.n_blocks = FAKE_BLOCKS, .n_exits = FAKE_EXITS, .n_classes = FAKE_CLASSES,
-                               .state_bytes = 64, .image_height_px = 8, .image_width_px = 8};
+    m->info = (ees_model_info){.n_blocks = FAKE_BLOCKS,
+                               .n_exits = FAKE_EXITS,
+                               .n_classes = FAKE_CLASSES,
+                               .state_bytes = 64,
+                               .image_height_px = 8,
+                               .image_width_px = 8};
     add_unit(m, 0, -1, "ingest");
     add_unit(m, 0, -1, "embed");
     for (unsigned b = 1, e = 0; b <= FAKE_BLOCKS; b++) {
@@ -49,6 +60,18 @@ struct ees_model *fake_model_new(uint64_t unit_work_ns, bool jitter) {
 }
 
 void fake_model_free(struct ees_model *m) { free(m); }
+
+ees_frame fake_frame(const struct fake_frame *bytes, uint64_t idx) {
+    return (ees_frame){.kind = EES_FRAME_JPEG, .data = {bytes}, .bytes = sizeof *bytes, .frame_idx = idx, .pts_ns = -1};
+}
+
+ees_engine *fake_engine(const struct ees_model *m, const ees_engine_options *options) {
+    ees_error err = {0};
+    ees_engine *e = NULL;
+    if (ees_engine_open(m, options, &e, &err) != 0)
+        fail_msg("%s", err.message);
+    return e;
+}
 
 void fake_model_gate(struct ees_model *m, bool open) { atomic_store(&m->closed, !open); }
 unsigned fake_model_held(struct ees_model *m) { return atomic_load(&m->n_held); }
@@ -77,8 +100,10 @@ static const int a_policy;
 int ees__policy_setup(const ees_model *m, const ees_policy_options *o, struct ees__policy_setup *out, ees_error *err) {
     bool none = o->name && strcmp(o->name, "none") == 0;
     *out = (struct ees__policy_setup){.policy = none ? NULL : (const struct ees__policy *)&a_policy,
-                                      .replay = o->replay, .n_replay = o->n_replay,
-                                      .lag = o->lag, .skip_below = o->skip_below};
+                                      .replay = o->replay,
+                                      .n_replay = o->n_replay,
+                                      .lag = o->lag,
+                                      .skip_below = o->skip_below};
     return 0;
 }
 
@@ -199,7 +224,8 @@ int ees_source_open(const char *uri, const ees_source_options *o, ees_source **o
     return 0;
 }
 int ees_source_next(ees_source *s, ees_frame *out, ees_error *err) {
-    *out = (ees_frame){.kind = EES_FRAME_JPEG, .data = {&synthetic}, .bytes = sizeof synthetic, .release = keep};
+    *out = fake_frame(&synthetic, 0);
+    out->release = keep;
     return 0;
 }
 void ees_source_close(ees_source *s) {}

@@ -8,30 +8,36 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "eestream/model.h"
+#include "eestream/engine.h"
 #include "stages/stage.h"
 
-enum { FAKE_BLOCKS = 6, FAKE_EXITS = 2, FAKE_UNITS = 2 + 2 * FAKE_BLOCKS + FAKE_EXITS + 1, FAKE_CLASSES = 4, FAKE_ROWS = 20 };
+enum {
+    FAKE_BLOCKS = 6,
+    FAKE_EXITS = 2,
+    FAKE_UNITS = 2 + 2 * FAKE_BLOCKS + FAKE_EXITS + 1,
+    FAKE_CLASSES = 4,
+    FAKE_ROWS = 20
+};
 
-/* With a lag in the policy options a frame also leaves at any exit whose class is its reference's.
- * What a test frame's bytes say. Pushed as EES_FRAME_JPEG. */
+/* What a test frame's bytes say. With a lag in the policy options a frame also leaves at any exit whose class is its
+ * reference's. */
 struct fake_frame {
     uint32_t number;
-    uint8_t exit;       /* 0 .. FAKE_EXITS */
-    uint8_t fails_at;   /* unit that fails, 255: none */
-    uint8_t degrades;   /* not 0: leaves at the first exit at any degrade level above 0 */
-    uint8_t held_at;    /* unit it waits in while the model's gate is closed, 255: none */
-    uint8_t picture;    /* a picture of one grey value */
+    uint8_t exit;     /* 0 .. FAKE_EXITS */
+    uint8_t fails_at; /* unit that fails, 255: none */
+    uint8_t degrades; /* not 0: leaves at the first exit at any degrade level above 0 */
+    uint8_t held_at;  /* unit it waits in while the model's gate is closed, 255: none */
+    uint8_t picture;  /* a picture of one grey value */
 };
 
 struct ees_model {
     ees_model_info info;
     ees_unit_info units[FAKE_UNITS];
     char names[FAKE_UNITS][24];
-    uint64_t unit_work_ns; /* each unit computes this long */
-    bool jitter;           /* units yield or sleep at random, seeded by frame and unit */
+    uint64_t unit_work_ns;      /* each unit computes this long */
+    bool jitter;                /* units yield or sleep at random, seeded by frame and unit */
     pthread_barrier_t *meeting; /* NULL: none; each frame waits there for another that a second worker brings */
-    _Atomic bool closed;   /* the gate */
+    _Atomic bool closed;        /* the gate */
     _Atomic unsigned n_held;
 };
 
@@ -42,6 +48,12 @@ void fake_model_free(struct ees_model *m);
 /* Frames with `held_at` wait in that unit while the gate is closed; it is open at first. */
 void fake_model_gate(struct ees_model *m, bool open);
 unsigned fake_model_held(struct ees_model *m); /* how many wait there now */
+
+/* A frame with these bytes, which stay the caller's; of stream 0 unless the caller sets another. */
+ees_frame fake_frame(const struct fake_frame *bytes, uint64_t idx);
+
+/* An engine with these options. Fails the test where it cannot be opened. */
+ees_engine *fake_engine(const struct ees_model *m, const ees_engine_options *options);
 
 /* The one number a frame must carry when it leaves at `exit`. */
 float fake_answer(uint32_t number, unsigned exit);

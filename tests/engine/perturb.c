@@ -7,7 +7,9 @@
 
 static _Thread_local uint64_t random_state = 1;
 
-void perturb_seed(uint64_t seed, unsigned thread) { random_state = (seed * 2654435761u + thread + 1) * 0x9e3779b97f4a7c15u | 1; }
+void perturb_seed(uint64_t seed, unsigned thread) {
+    random_state = (seed * 2654435761u + thread + 1) * 0x9e3779b97f4a7c15u | 1;
+}
 
 uint32_t perturb_random(void) { /* xorshift64* */
     random_state ^= random_state >> 12;

@@ -96,7 +96,8 @@ static void *take(void *arg) {
 
 static void pass_tokens(uint32_t n_tokens) {
     pthread_t threads[N_GIVERS + N_TAKERS];
-    print_message("%u tokens, %llu hand-overs, seed %llu\n", n_tokens, (unsigned long long)n_handovers, (unsigned long long)seed);
+    print_message("%u tokens, %llu hand-overs, seed %llu\n", n_tokens, (unsigned long long)n_handovers,
+                  (unsigned long long)seed);
     ees__event_init(&given.event);
     ees__event_init(&taken.event);
     atomic_init(&taken.n_tokens, n_tokens);
@@ -104,8 +105,9 @@ static void pass_tokens(uint32_t n_tokens) {
     atomic_init(&n_done, 0);
     atomic_init(&over, false);
     for (uintptr_t i = 0; i < N_GIVERS + N_TAKERS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, i < N_GIVERS ? give : take,
-                                        (void *)(i < N_GIVERS ? i : i - N_GIVERS)), 0);
+        assert_int_equal(
+            pthread_create(&threads[i], NULL, i < N_GIVERS ? give : take, (void *)(i < N_GIVERS ? i : i - N_GIVERS)),
+            0);
     for (unsigned i = 0; i < N_GIVERS + N_TAKERS; i++)
         pthread_join(threads[i], NULL);
     assert_int_equal(n_lost, 0);

@@ -64,7 +64,8 @@ static void test_exactly_once_in_order(void **state) {
     atomic_init(&n_left, n_values);
     for (uintptr_t i = 0; i < N_PRODUCERS + N_CONSUMERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, i < N_PRODUCERS ? produce : consume,
-                                        (void *)(i < N_PRODUCERS ? i : i - N_PRODUCERS)), 0);
+                                        (void *)(i < N_PRODUCERS ? i : i - N_PRODUCERS)),
+                         0);
     for (unsigned i = 0; i < N_PRODUCERS + N_CONSUMERS; i++)
         pthread_join(threads[i], NULL);
     uint64_t n_once = 0;

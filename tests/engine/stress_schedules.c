@@ -19,29 +19,25 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/random.h"
 #include "eestream/engine.h"
 #include "engine/internal.h"
 #include "fake_model.h"
 
 enum { MAX_STREAMS = 3, MAX_FRAMES = 120 };
 
-#define CHECK(condition)                                                                                            \
-    do {                                                                                                            \
-        if (!(condition)) {                                                                                         \
-            fprintf(stderr, "schedule %llu: line %d: %s\n", (unsigned long long)schedule_seed, __LINE__, #condition); \
-            abort();                                                                                                \
-        }                                                                                                           \
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "schedule %llu: line %d: %s\n", (unsigned long long)schedule_seed, __LINE__, #condition);  \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 static uint64_t schedule_seed;
 
-/* splitmix64, one state a thread. */
-static uint64_t draw(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
+/* One state a thread. */
+static uint64_t draw(uint64_t *state) { return ees__mix64(*state += EES_RANDOM_STEP); }
 
 static unsigned below(uint64_t *state, unsigned n) { return (unsigned)(draw(state) % n); }
 
@@ -83,9 +79,10 @@ struct life {
 static void *push_frames(void *opaque) {
     struct source *s = opaque;
     for (unsigned i = 0; i < s->n_frames; i++) {
-        ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[s->stream][i]}, .bytes = sizeof frames[0][0],
-                           .stream = s->stream, .frame_idx = i, .release = count_release,
-                           .opaque = &frames[s->stream][i]};
+        ees_frame frame = fake_frame(&frames[s->stream][i], i);
+        frame.stream = s->stream;
+        frame.release = count_release;
+        frame.opaque = &frames[s->stream][i];
         int rc = ees_engine_push(s->engine, &frame, -1, NULL);
         if (rc == EES_ECANCELED)
             break;
@@ -214,7 +211,9 @@ static void choose(struct life *life, uint64_t *random) {
     life->random = draw(random);
     for (unsigned i = 0; i < life->n_sources; i++) {
         struct source *s = &life->sources[i];
-        *s = (struct source){.stream = i, .n_frames = 20 + below(random, MAX_FRAMES - 20), .slow = below(random, 2),
+        *s = (struct source){.stream = i,
+                             .n_frames = 20 + below(random, MAX_FRAMES - 20),
+                             .slow = below(random, 2),
                              .random = draw(random)};
         ees_stream_options_default(&s->options);
         s->options.overload = (enum ees_overload)below(random, 4);
@@ -222,7 +221,9 @@ static void choose(struct life *life, uint64_t *random) {
         s->options.weight = 1 + below(random, 3);
         s->options.deadline_ns = below(random, 3) == 0 ? 100000 * (1 + below(random, 50)) : 0;
         for (unsigned f = 0; f < s->n_frames; f++) {
-            frames[i][f] = (struct fake_frame){.number = f + 1000 * i, .exit = (uint8_t)below(random, 3), .held_at = 255,
+            frames[i][f] = (struct fake_frame){.number = f + 1000 * i,
+                                               .exit = (uint8_t)below(random, 3),
+                                               .held_at = 255,
                                                .degrades = below(random, 4) == 0,
                                                .fails_at = (uint8_t)(below(random, 17) == 0 ? below(random, 5) : 255)};
             atomic_store(&n_released[i][f], 0);

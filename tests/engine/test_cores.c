@@ -292,10 +292,13 @@ static void test_nothing_there(void **state) {
 }
 
 static void test_garbage(void **state) {
-    static const char *const junk[] = {"", "\n", "-5\n", "nan\n", "1e999\n", "99999999999999999999999K\n", "0-\n", "3-1\n", "a,b\n",
-                                       "0-999999999\n", ",,,,\n", "\xff\xfe\n", "max\n", "1 0\n", "0 0\n", "-1 -1\n"};
-    static const char *const files[] = {"cpu_capacity", "cpufreq/cpuinfo_max_freq", "topology/thread_siblings_list", "online",
-                                        "cache/index0/level", "cache/index0/size", "cache/index0/shared_cpu_list"};
+    static const char *const junk[] = {
+        "",      "\n",    "-5\n",  "nan\n",         "1e999\n", "99999999999999999999999K\n",
+        "0-\n",  "3-1\n", "a,b\n", "0-999999999\n", ",,,,\n",  "\xff\xfe\n",
+        "max\n", "1 0\n", "0 0\n", "-1 -1\n"};
+    static const char *const files[] = {
+        "cpu_capacity",       "cpufreq/cpuinfo_max_freq", "topology/thread_siblings_list", "online",
+        "cache/index0/level", "cache/index0/size",        "cache/index0/shared_cpu_list"};
     for (size_t j = 0; j < sizeof junk / sizeof junk[0]; j++) {
         ees_cores c;
         for (int cpu = 0; cpu < 4; cpu++)
@@ -383,12 +386,31 @@ static void test_parse(void **state) {
 static void test_parse_refuses(void **state) {
     static const struct {
         const char *text, *says;
-    } bad[] = {{"", "'' is not a number of cores"}, {"0", "1 to 256"}, {"257", "257 cores"}, {"-1", "not a number"}, {"8x", "not a number"},
-               {"99999", "not a number"}, {"big", "not a number"}, {"big=", "'' is not a number"}, {"=4", "name ''"},
-               {"big=4,", "no NAME=COUNT"}, {",", "no NAME=COUNT"}, {"big=4,8", "'8' has no NAME=COUNT"}, {"fast=4", "speed of 'fast'"},
-               {"a=4@", "speed ''"}, {"a=4@0", "speed '0'"}, {"a=4@nan", "speed 'nan'"}, {"a=4@inf", "speed 'inf'"}, {"a=4@-1", "speed '-1'"},
-               {"a=4@1x", "speed '1x'"}, {"a=4@1e9", "0.001 to 1000"}, {"a@1=4", "no NAME=COUNT"}, {"big=2,big=2", "given twice"},
-               {"a=200@1,b=57@1", "257 cores"}, {"a=1@1,b=1@1,c=1@1,d=1@1,e=1@1", "more than 4 types"}, {"a b=4@1", "name 'a b'"},
+    } bad[] = {{"", "'' is not a number of cores"},
+               {"0", "1 to 256"},
+               {"257", "257 cores"},
+               {"-1", "not a number"},
+               {"8x", "not a number"},
+               {"99999", "not a number"},
+               {"big", "not a number"},
+               {"big=", "'' is not a number"},
+               {"=4", "name ''"},
+               {"big=4,", "no NAME=COUNT"},
+               {",", "no NAME=COUNT"},
+               {"big=4,8", "'8' has no NAME=COUNT"},
+               {"fast=4", "speed of 'fast'"},
+               {"a=4@", "speed ''"},
+               {"a=4@0", "speed '0'"},
+               {"a=4@nan", "speed 'nan'"},
+               {"a=4@inf", "speed 'inf'"},
+               {"a=4@-1", "speed '-1'"},
+               {"a=4@1x", "speed '1x'"},
+               {"a=4@1e9", "0.001 to 1000"},
+               {"a@1=4", "no NAME=COUNT"},
+               {"big=2,big=2", "given twice"},
+               {"a=200@1,b=57@1", "257 cores"},
+               {"a=1@1,b=1@1,c=1@1,d=1@1,e=1@1", "more than 4 types"},
+               {"a b=4@1", "name 'a b'"},
                {"abcdefghijklmnop=4@1", "1 to 15"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ees_cores c;

@@ -27,8 +27,10 @@ static _Atomic int n_released[N_FRAMES];
 static void count_release(void *opaque) { atomic_fetch_add(&n_released[(struct fake_frame *)opaque - frames], 1); }
 
 static ees_frame frame_of(uint32_t i, bool owned) {
-    return (ees_frame){.kind = EES_FRAME_JPEG, .data = {&frames[i]}, .bytes = sizeof frames[i], .frame_idx = i,
-                       .pts_ns = -1, .release = owned ? count_release : NULL, .opaque = &frames[i]};
+    ees_frame frame = fake_frame(&frames[i], i);
+    frame.release = owned ? count_release : NULL;
+    frame.opaque = &frames[i];
+    return frame;
 }
 
 /* A mix of exits; every 17th frame fails somewhere. */
@@ -44,15 +46,11 @@ static int setup(void **state) {
 
 static ees_engine *open_engine(const ees_model *m, unsigned n_workers, const char *plan, unsigned n_slots) {
     ees_engine_options o;
-    ees_error err = {0};
-    ees_engine *e = NULL;
     ees_engine_options_default(&o);
     o.n_workers = n_workers;
     o.plan = plan;
     o.n_slots = n_slots;
-    if (ees_engine_open(m, &o, &e, &err) != 0)
-        fail_msg("%s", err.message);
-    return e;
+    return fake_engine(m, &o);
 }
 
 struct feeder {
@@ -351,11 +349,18 @@ static void test_bad_options(void **state) {
     struct {
         unsigned n_workers, n_slots;
         const char *plan, *says;
-    } cases[] = {{4, 4, NULL, "at least 5"},        {1000, 0, NULL, "at most 256"}, {2, 0, "1-3", "leaves out"},
-                 {2, 0, "1-3,5-6", "begins with"}, {2, 0, "1-7,8-9", "blocks 1 to 6"}, {2, 0, "1-2,3-4,5-6", "more groups"},
-                 {2, 0, "nonsense", "no block or unit 'nonsense'"}, {2, 0, "equal:9", "more groups"},
-                 {3, 0, "1-3x1,4-6x1", "asks for 2 workers"}, {3, 0, "3-1x3", "ends before"},
-                 {2, 0, "", "no block"}, {2, 0, "1-6x9", "asks for 9"}};
+    } cases[] = {{4, 4, NULL, "at least 5"},
+                 {1000, 0, NULL, "at most 256"},
+                 {2, 0, "1-3", "leaves out"},
+                 {2, 0, "1-3,5-6", "begins with"},
+                 {2, 0, "1-7,8-9", "blocks 1 to 6"},
+                 {2, 0, "1-2,3-4,5-6", "more groups"},
+                 {2, 0, "nonsense", "no block or unit 'nonsense'"},
+                 {2, 0, "equal:9", "more groups"},
+                 {3, 0, "1-3x1,4-6x1", "asks for 2 workers"},
+                 {3, 0, "3-1x3", "ends before"},
+                 {2, 0, "", "no block"},
+                 {2, 0, "1-6x9", "asks for 9"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         ees_error err = {0};
         ees_engine_options_default(&o);

@@ -27,7 +27,9 @@ static struct fake_frame plain(uint32_t number) {
 }
 
 static ees_frame frame_for(unsigned stream, uint64_t idx, const struct fake_frame *f) {
-    return (ees_frame){.kind = EES_FRAME_JPEG, .data = {f}, .bytes = sizeof *f, .stream = stream, .frame_idx = idx, .pts_ns = -1};
+    ees_frame frame = fake_frame(f, idx);
+    frame.stream = stream;
+    return frame;
 }
 
 static void push(ees_engine *e, unsigned stream, uint64_t idx, struct fake_frame f) {
@@ -35,14 +37,6 @@ static void push(ees_engine *e, unsigned stream, uint64_t idx, struct fake_frame
     ees_frame frame = frame_for(stream, idx, &f);
     if (ees_engine_push(e, &frame, -1, &err) != 0)
         fail_msg("push: %s", err.message);
-}
-
-static ees_engine *open_with(const struct ees_model *m, ees_engine_options o) {
-    ees_error err = {0};
-    ees_engine *e;
-    if (ees_engine_open(m, &o, &e, &err) != 0)
-        fail_msg("%s", err.message);
-    return e;
 }
 
 static ees_engine_options one_worker(void) {
@@ -103,7 +97,7 @@ static void test_order_of_each(void **state) {
     struct ees_model *m = fake_model_new(0, true);
     ees_engine_options o = one_worker();
     o.n_workers = 4;
-    ees_engine *e = open_with(m, o);
+    ees_engine *e = fake_engine(m, &o);
     assert_int_equal(open_stream(e, 1, EES_OVERLOAD_BLOCK, 0), 1);
     assert_int_equal(open_stream(e, 2, EES_OVERLOAD_BLOCK, 0), 2);
     uint64_t next[3] = {0}, pushed[3] = {0};
@@ -150,7 +144,7 @@ static void test_weights(void **state) {
     ees_engine_options o = one_worker();
     o.unordered = true;
     o.n_slots = 200;
-    ees_engine *e = open_with(m, o);
+    ees_engine *e = fake_engine(m, &o);
     unsigned heavy = open_stream(e, 3, EES_OVERLOAD_BLOCK, 0);
     close_gate(m, e);
     for (uint64_t i = 1; i <= 40; i++)
@@ -175,7 +169,7 @@ static void test_no_credit_for_idle_time(void **state) {
     struct ees_model *m = fake_model_new(0, false);
     ees_engine_options o = one_worker();
     o.unordered = true;
-    ees_engine *e = open_with(m, o);
+    ees_engine *e = fake_engine(m, &o);
     unsigned late = open_stream(e, 1, EES_OVERLOAD_BLOCK, 0);
     for (uint64_t i = 0; i < 100; i++) {
         push(e, 0, i, plain(1));
@@ -205,7 +199,7 @@ static void test_shares(void **state) {
     struct ees_model *m = fake_model_new(0, false);
     ees_engine_options o = one_worker();
     o.n_slots = 12;
-    ees_engine *e = open_with(m, o);
+    ees_engine *e = fake_engine(m, &o);
     unsigned other = open_stream(e, 1, EES_OVERLOAD_BLOCK, 0);
     struct fake_frame f = plain(1);
     ees_frame a = frame_for(0, 0, &f), b = frame_for(other, 0, &f);
@@ -234,7 +228,7 @@ static void test_drop_oldest_and_newest(void **state) {
         ees_engine_options o = one_worker();
         o.stream.overload = newest ? EES_OVERLOAD_DROP_NEWEST : EES_OVERLOAD_DROP_OLDEST;
         o.stream.backlog = 2;
-        ees_engine *e = open_with(m, o);
+        ees_engine *e = fake_engine(m, &o);
         close_gate(m, e);
         for (uint64_t i = 1; i <= 6; i++)
             push(e, 0, i, plain(1)); /* never waits */
@@ -259,7 +253,7 @@ static void test_drop_without_room(void **state) {
     o.n_workers = 2;
     o.n_slots = 3;
     o.stream.overload = EES_OVERLOAD_DROP_OLDEST;
-    ees_engine *e = open_with(m, o);
+    ees_engine *e = fake_engine(m, &o);
     struct fake_frame held = plain(0);
     held.held_at = GATE_UNIT;
     fake_model_gate(m, false);
@@ -288,7 +282,7 @@ static void test_deadline(void **state) {
         o.stream.overload = block ? EES_OVERLOAD_BLOCK : EES_OVERLOAD_DEGRADE;
         o.stream.deadline_ns = 50000000;
         o.stream.backlog = 10;
-        ees_engine *e = open_with(m, o);
+        ees_engine *e = fake_engine(m, &o);
         struct fake_frame f = plain(0);
         f.held_at = AFTER_EXIT_0;
         fake_model_gate(m, false);
@@ -330,7 +324,7 @@ static void test_degrade(void **state) {
     ees_engine_options o = one_worker();
     o.stream.overload = EES_OVERLOAD_DEGRADE;
     o.stream.backlog = 4;
-    ees_engine *e = open_with(m, o);
+    ees_engine *e = fake_engine(m, &o);
     ees_stats stats;
     close_gate(m, e);
     struct fake_frame f = plain(1);
@@ -365,7 +359,7 @@ static void test_stall(void **state) {
     struct ees_model *m = fake_model_new(0, false);
     ees_engine_options o = one_worker();
     o.stall_ns = 20000000;
-    ees_engine *e = open_with(m, o);
+    ees_engine *e = fake_engine(m, &o);
     ees_result r;
     ees_error err = {0};
     char table[4096];
@@ -393,7 +387,7 @@ static void test_stall_reaches_push(void **state) {
     ees_engine_options o = one_worker();
     o.stall_ns = 20000000;
     o.n_slots = 2;
-    ees_engine *e = open_with(m, o);
+    ees_engine *e = fake_engine(m, &o);
     ees_error err = {0};
     struct fake_frame f = plain(1);
     ees_frame frame = frame_for(0, 1, &f);
@@ -408,7 +402,8 @@ static void test_stall_reaches_push(void **state) {
 
 static void test_bad_streams(void **state) {
     struct ees_model *m = fake_model_new(0, false);
-    ees_engine *e = open_with(m, one_worker());
+    ees_engine_options alone = one_worker();
+    ees_engine *e = fake_engine(m, &alone);
     ees_stream_options o;
     ees_stream_stats stats;
     unsigned stream;
@@ -434,11 +429,16 @@ static void test_bad_streams(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order_of_each),          cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_no_credit_for_idle_time), cmocka_unit_test(test_shares),
-        cmocka_unit_test(test_drop_oldest_and_newest), cmocka_unit_test(test_drop_without_room),
-        cmocka_unit_test(test_deadline),               cmocka_unit_test(test_degrade),
-        cmocka_unit_test(test_stall),                  cmocka_unit_test(test_stall_reaches_push),
+        cmocka_unit_test(test_order_of_each),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_no_credit_for_idle_time),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_drop_oldest_and_newest),
+        cmocka_unit_test(test_drop_without_room),
+        cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_degrade),
+        cmocka_unit_test(test_stall),
+        cmocka_unit_test(test_stall_reaches_push),
         cmocka_unit_test(test_bad_streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

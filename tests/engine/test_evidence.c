@@ -28,17 +28,9 @@ static int setup(void **state) {
     return 0;
 }
 
-static ees_engine *open_with(const struct ees_model *m, const ees_engine_options *o) {
-    ees_error err = {0};
-    ees_engine *e;
-    if (ees_engine_open(m, o, &e, &err) != 0)
-        fail_msg("%s", err.message);
-    return e;
-}
-
 static void *feed(void *engine) {
     for (uint32_t i = 0; i < N_FRAMES; i++) {
-        ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[i]}, .bytes = sizeof frames[i], .frame_idx = i};
+        ees_frame frame = fake_frame(&frames[i], i);
         if (ees_engine_push(engine, &frame, -1, NULL) != 0)
             abort();
     }
@@ -96,7 +88,7 @@ static void test_audit(void **state) {
             o.max_batch = wide ? 3 : 1;
             o.audit_share = shares[s];
             o.audit_seed = 7;
-            ees_engine *e = open_with(m, &o);
+            ees_engine *e = fake_engine(m, &o);
             run_all(e, NULL);
             ees_engine_get_stats(e, &stats);
             for (uint32_t i = 0; i < N_FRAMES; i++) {
@@ -166,7 +158,7 @@ static void test_trace(void **state) {
     o.trace_events = 20000;
     o.audit_share = 0.1;
     n_events = 0;
-    ees_engine *e = open_with(m, &o);
+    ees_engine *e = fake_engine(m, &o);
     run_all(e, read_trace);
     read_trace(e, 0);
     ees_engine_get_stats(e, &stats);
@@ -183,7 +175,7 @@ static void test_trace(void **state) {
     ees_engine_close(e);
     /* Nobody reads: the engine goes on, and says what was lost. */
     o.trace_events = 8;
-    e = open_with(m, &o);
+    e = fake_engine(m, &o);
     run_all(e, NULL);
     ees_engine_get_stats(e, &stats);
     assert_true(stats.n_trace_lost > 0);
@@ -204,11 +196,11 @@ static void test_micro_batch(void **state) {
     o.n_slots = 40;
     o.plan = "replicas";
     o.max_batch = 5;
-    ees_engine *e = open_with(m, &o);
+    ees_engine *e = fake_engine(m, &o);
     fake_model_gate(m, false);
     frames[0].held_at = 3;
     for (uint32_t i = 0; i < 31; i++) {
-        ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[i]}, .bytes = sizeof frames[i], .frame_idx = i};
+        ees_frame frame = fake_frame(&frames[i], i);
         assert_int_equal(ees_engine_push(e, &frame, -1, NULL), 0);
         while (i == 0 && fake_model_held(m) == 0)
             nanosleep(&a_moment, NULL);
@@ -240,7 +232,7 @@ static void test_same_in_batches(void **state) {
             o.n_workers = 4;
             o.plan = plans[p];
             o.max_batch = batch;
-            ees_engine *e = open_with(m, &o);
+            ees_engine *e = fake_engine(m, &o);
             run_all(e, NULL);
             ees_engine_close(e);
         }
@@ -257,7 +249,7 @@ static void test_same_in_teams(void **state) {
             o.n_slots = n_slots;
             o.plan = "replicas";
             o.hint = EES_HINT_LATENCY;
-            ees_engine *e = open_with(m, &o);
+            ees_engine *e = fake_engine(m, &o);
             run_all(e, NULL);
             ees_engine_close(e);
         }
@@ -273,8 +265,8 @@ static void test_team_helps(void **state) {
     o.n_workers = 2;
     o.plan = "replicas";
     o.hint = EES_HINT_LATENCY;
-    ees_engine *e = open_with(m, &o);
-    ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[0]}, .bytes = sizeof frames[0]};
+    ees_engine *e = fake_engine(m, &o);
+    ees_frame frame = fake_frame(&frames[0], 0);
     do {
         ees_result r;
         assert_int_equal(ees_engine_push(e, &frame, -1, NULL), 0);
@@ -294,7 +286,8 @@ struct storm {
 
 /* Publish one plan after the other, as fast as can be. */
 static void *publish_plans(void *opaque) {
-    static const char *const plans[] = {"replicas", "equal:2", "equal:3", "1-2x1,3-6x2", "1-block3.attnx2,block3.mlp-6x1"};
+    static const char *const plans[] = {"replicas", "equal:2", "equal:3", "1-2x1,3-6x2",
+                                        "1-block3.attnx2,block3.mlp-6x1"};
     struct storm *s = opaque;
     for (unsigned i = 0; !atomic_load(&s->over); i++) {
         ees_plan plan;
@@ -315,7 +308,7 @@ static void test_plans_published_while_running(void **state) {
         o.plan = "replicas";
         o.max_batch = 4;
         o.take = (enum ees_take)(round % 3);
-        ees_engine *e = open_with(m, &o);
+        ees_engine *e = fake_engine(m, &o);
         struct storm storm = {.engine = e};
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, publish_plans, &storm), 0);
@@ -358,14 +351,14 @@ static void test_replan(void **state) {
     o.profile = &profile;
     o.exit_share = early;
     o.trace_events = 100000;
-    ees_engine *e = open_with(m, &o);
+    ees_engine *e = fake_engine(m, &o);
     ees_engine_get_plan(e, &first);
     assert_int_equal(ees_engine_get_replans(e, replans, 16), 0);
     for (uint32_t i = 0; i < N_FRAMES; i++)
         frames[i].exit = FAKE_EXITS;
     n_events = 0;
     for (uint32_t i = 0; ees_engine_get_replans(e, replans, 16) == 0; i++) {
-        ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {&frames[i % N_FRAMES]}, .bytes = sizeof frames[0]};
+        ees_frame frame = fake_frame(&frames[i % N_FRAMES], 0);
         ees_result r;
         while (ees_engine_push(e, &frame, 0, NULL) == 0)
             ;
@@ -391,7 +384,7 @@ static void test_take_orders(void **state) {
         o.n_workers = 4;
         o.plan = "equal:3";
         o.take = (enum ees_take)take;
-        ees_engine *e = open_with(m, &o);
+        ees_engine *e = fake_engine(m, &o);
         run_all(e, NULL);
         ees_engine_close(e);
     }

@@ -101,8 +101,6 @@ static void expect(const struct fake_frame *f, const struct rules *rules, struct
 static ees_engine *open_engine(const ees_model *m, unsigned n_workers, const char *plan, const struct rules *rules,
                                double audit_share) {
     ees_engine_options o;
-    ees_error err = {0};
-    ees_engine *e = NULL;
     ees_engine_options_default(&o);
     o.n_workers = n_workers;
     o.plan = plan;
@@ -110,20 +108,20 @@ static ees_engine *open_engine(const ees_model *m, unsigned n_workers, const cha
     o.audit_share = audit_share;
     o.policy.lag = rules->lag;
     o.policy.skip_below = rules->skip_below;
-    if (ees_engine_open(m, &o, &e, &err) != 0)
-        fail_msg("%s", err.message);
-    return e;
+    return fake_engine(m, &o);
+}
+
+static ees_frame frame_of(uint32_t stream, uint32_t i) {
+    ees_frame frame = fake_frame(&frames[stream][i], i);
+    frame.stream = stream;
+    frame.source_idx = source_of((int)i);
+    return frame;
 }
 
 static void *feed(void *engine) {
     for (uint32_t i = 0; i < N_FRAMES; i++)
         for (uint32_t s = 0; s < N_STREAMS; s++) {
-            ees_frame frame = {.kind = EES_FRAME_JPEG,
-                               .data = {&frames[s][i]},
-                               .bytes = sizeof frames[s][i],
-                               .frame_idx = i,
-                               .stream = s,
-                               .source_idx = source_of((int)i)};
+            ees_frame frame = frame_of(s, i);
             if (ees_engine_push(engine, &frame, -1, NULL) != 0)
                 abort();
         }
@@ -221,11 +219,7 @@ static void test_skipped_are_audited(void **state) {
         ees_result r;
         ees_stats stats;
         for (uint32_t i = 0; i < N_FRAMES; i++) {
-            ees_frame frame = {.kind = EES_FRAME_JPEG,
-                               .data = {&frames[0][i]},
-                               .bytes = sizeof frames[0][i],
-                               .frame_idx = i,
-                               .source_idx = source_of((int)i)};
+            ees_frame frame = frame_of(0, i);
             assert_int_equal(ees_engine_push(e, &frame, -1, NULL), 0);
             assert_int_equal(ees_engine_pull(e, &r, -1, NULL), 0);
             check_answer(&r, &expected[i]);
@@ -265,7 +259,7 @@ static void test_with_dropped_frames(void **state) {
         ees_result r;
         for (uint32_t i = 0; i < 3 * N_FRAMES; i++) {
             struct fake_frame *f = &frames[0][i % N_FRAMES];
-            ees_frame frame = {.kind = EES_FRAME_JPEG, .data = {f}, .bytes = sizeof *f, .frame_idx = i};
+            ees_frame frame = fake_frame(f, i);
             n_pushed += ees_engine_push(e, &frame, 0, NULL) == 0;
             while (ees_engine_pull(e, &r, i % 64 == 0 ? 1000 : 0, NULL) == 0) {
                 n_answers++;

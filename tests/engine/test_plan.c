@@ -219,7 +219,8 @@ static void test_predict_assigns_types(void **state) {
         random_profile(&p, reach, 8, 2);
         p.batch = 1;
         for (unsigned g = 0; g < plan.n_groups; g++) {
-            plan.groups[g] = (ees_plan_group){.first_unit = 2 * g, .end_unit = g + 1 == plan.n_groups ? 8 : 2 * g + 2,
+            plan.groups[g] = (ees_plan_group){.first_unit = 2 * g,
+                                              .end_unit = g + 1 == plan.n_groups ? 8 : 2 * g + 2,
                                               .n_workers = 1 + (unsigned)(3 * uniform())};
             plan.n_workers += plan.groups[g].n_workers;
         }
@@ -259,7 +260,8 @@ static void test_predict_by_hand(void **state) {
                                       .batch_ns = {100 * (t + 1), 100 * (t + 1), 397 * (t + 1)}};
     }
     unsigned n_of_type[] = {2, 2};
-    ees_plan plan = {.n_groups = 2, .n_workers = 4,
+    ees_plan plan = {.n_groups = 2,
+                     .n_workers = 4,
                      .groups = {{.first_unit = 0, .end_unit = 2, .n_workers = 2, .n_of_type = {1, 1}},
                                 {.first_unit = 2, .end_unit = 3, .n_workers = 2, .n_of_type = {1, 1}}}};
     assert_int_equal(ees_plan_predict(&p, reach, n_of_type, &plan, NULL), 0);
@@ -376,16 +378,17 @@ static double time_of(unsigned n_units, unsigned n_types, const unsigned *n_of_t
 static void test_planning_time(void **state) {
     const struct {
         unsigned n_units, n_types, n_of_type[4];
-    } cases[] = {{60, 1, {64}}, {60, 2, {32, 32}}, {60, 2, {4, 4}}, {60, 3, {8, 8, 8}}, {60, 4, {16, 16, 16, 16}}, {256, 1, {256}}};
+    } cases[] = {{60, 1, {64}},      {60, 2, {32, 32}},         {60, 2, {4, 4}},
+                 {60, 3, {8, 8, 8}}, {60, 4, {16, 16, 16, 16}}, {256, 1, {256}}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         double strong = 0, weak = 0;
         for (int round = 0; round < (cases[i].n_types < 3 ? 5 : 1); round++) {
             strong = fmax(strong, time_of(cases[i].n_units, cases[i].n_types, cases[i].n_of_type, 0.3));
             weak = fmax(weak, time_of(cases[i].n_units, cases[i].n_types, cases[i].n_of_type, 0.9));
         }
-        print_message("%u units, cores %u+%u+%u+%u: %.2f ms (warm pays much), %.2f ms (little)\n",
-                      cases[i].n_units, cases[i].n_of_type[0], cases[i].n_of_type[1], cases[i].n_of_type[2],
-                      cases[i].n_of_type[3], strong, weak);
+        print_message("%u units, cores %u+%u+%u+%u: %.2f ms (warm pays much), %.2f ms (little)\n", cases[i].n_units,
+                      cases[i].n_of_type[0], cases[i].n_of_type[1], cases[i].n_of_type[2], cases[i].n_of_type[3],
+                      strong, weak);
     }
 }
 
@@ -393,8 +396,7 @@ static void test_planning_time(void **state) {
 
 static void test_dot(void **state) {
     struct ees_model *m = fake_model_new(0, false);
-    ees_profile p = {.n_units = FAKE_UNITS, .n_types = 2, .batch = 1,
-                     .types = {{.name = "big"}, {.name = "lit\"tle"}}};
+    ees_profile p = {.n_units = FAKE_UNITS, .n_types = 2, .batch = 1, .types = {{.name = "big"}, {.name = "lit\"tle"}}};
     double reach[EES_MAX_UNITS], share[] = {2, 1, 1};
     unsigned n_of_type[] = {2, 1};
     char text[4096], cut[40];
@@ -481,7 +483,10 @@ static void test_histogram(void **state) {
         qsort(values, N, sizeof values[0], compare_u64);
         ees_latency l;
         ees__histogram_read(&h, &l);
-        const struct { double q; uint64_t got; } checks[] = {{.5, l.p50_ns}, {.9, l.p90_ns}, {.99, l.p99_ns}, {.999, l.p999_ns}};
+        const struct {
+            double q;
+            uint64_t got;
+        } checks[] = {{.5, l.p50_ns}, {.9, l.p90_ns}, {.99, l.p99_ns}, {.999, l.p999_ns}};
         for (int c = 0; c < 4; c++) {
             double exact = (double)values[(size_t)ceil(checks[c].q * N) - 1];
             assert_true(fabs((double)checks[c].got - exact) <= 0.01 * exact);

@@ -89,7 +89,7 @@ static void test_unwritable(void **state) {
 }
 
 #define TYPE_TAIL "\"private_cache_bytes\":9,\"cold_ns\":[1,2],\"warm_ns\":[1,2],\"batch_ns\":[1,2]}"
-#define HEAD "{\"format\":\"eestream-profile-1\",\"key\":\"k\",\"batch\":2,"
+#define HEAD      "{\"format\":\"eestream-profile-1\",\"key\":\"k\",\"batch\":2,"
 
 static void test_damaged(void **state) {
     static ees_profile p;
@@ -112,12 +112,16 @@ static void test_damaged(void **state) {
         {HEAD "\"weights_bytes\":[1,2],\"core_types\":[1]}", "'core_types[0]' is 1, expected an object"},
         {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{},{},{},{},{}]}", "a list of 1 to 4"},
         {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{" TYPE_TAIL "]}", "'core_types[0].name' is missing"},
-        {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{\"name\":\"abcdefghijklmnopq\"," TYPE_TAIL "]}", "a name of 1 to 15"},
+        {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{\"name\":\"abcdefghijklmnopq\"," TYPE_TAIL "]}",
+         "a name of 1 to 15"},
         {HEAD "\"weights_bytes\":[1,2,3],\"core_types\":[{\"name\":\"a\"," TYPE_TAIL "]}",
          "'core_types[0].cold_ns' has 2 numbers, expected 3"},
-        {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{\"name\":\"a\",\"cold_ns\":[1,-1]}]}", "'core_types[0].cold_ns[1]' is -1"},
-        {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{\"name\":\"a\",\"cold_ns\":[1,1e300]}]}", "nanoseconds from 0 to 1e+15"},
-        {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{\"name\":\"a\",\"cold_ns\":[1,\"x\"]}]}", "'core_types[0].cold_ns[1]' is \"x\""},
+        {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{\"name\":\"a\",\"cold_ns\":[1,-1]}]}",
+         "'core_types[0].cold_ns[1]' is -1"},
+        {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{\"name\":\"a\",\"cold_ns\":[1,1e300]}]}",
+         "nanoseconds from 0 to 1e+15"},
+        {HEAD "\"weights_bytes\":[1,2],\"core_types\":[{\"name\":\"a\",\"cold_ns\":[1,\"x\"]}]}",
+         "'core_types[0].cold_ns[1]' is \"x\""},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ees_error err = {0};
@@ -165,7 +169,7 @@ static void test_scale(void **state) {
     assert_true(fabs(scaled.types[1].cold_ns[1] - 2 * p.types[0].cold_ns[1]) < 1e-6);
     assert_true(fabs(scaled.types[1].batch_ns[2] - 2 * p.types[0].batch_ns[2]) < 1e-9);
     assert_true(scaled.types[2].cold_ns[1] == p.types[1].cold_ns[1]); /* measured: its capacity does not matter */
-    assert_int_equal(scaled.types[1].private_cache_bytes, 1 << 20);  /* not told: as the measured one */
+    assert_int_equal(scaled.types[1].private_cache_bytes, 1 << 20);   /* not told: as the measured one */
     cores.types[1].private_cache_bytes = 4096;
     ees_profile_scale(&p, &cores, &p); /* in place */
     assert_int_equal(p.types[1].private_cache_bytes, 4096);
@@ -181,8 +185,13 @@ static void test_measure(void **state) {
         m->units[u].weights_bytes = 1000 + u;
     /* The same core twice, as two types: each is visited, the mask comes back. Units of the fake model run in order only,
      * so nothing may be measured warm: no cache. */
-    ees_cores cores = {.n_cores = 2, .n_types = 2, .n_workers = 2, .cpu = {before[0], before[n - 1]}, .type = {0, 1},
-                       .types = {{.name = "a", .n_cores = 1, .capacity = 1}, {.name = "b", .n_cores = 1, .capacity = 0.5}}};
+    ees_cores cores = {
+        .n_cores = 2,
+        .n_types = 2,
+        .n_workers = 2,
+        .cpu = {before[0], before[n - 1]},
+        .type = {0, 1},
+        .types = {{.name = "a", .n_cores = 1, .capacity = 1}, {.name = "b", .n_cores = 1, .capacity = 0.5}}};
     assert_int_equal(ees_profile_measure(m, NULL, 50000, &cores, &p, NULL), 0);
     assert_int_equal(p.n_units, FAKE_UNITS);
     assert_int_equal(p.n_types, 2);

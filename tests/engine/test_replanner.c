@@ -17,10 +17,10 @@ enum { N_BLOCKS = 12, N_EXITS = 8, N_UNITS = 2 + 2 * N_BLOCKS + N_EXITS + 1, MS 
 
 /* Published counts for LGViT ViT-B/16 on CIFAR-100 at thresholds 0.8, 0.9, 0.99. */
 static const double mix80[N_EXITS + 1] = {4330, 1556, 943, 894, 1136, 498, 236, 94, 313},
-                    mix90[N_EXITS + 1] = {3234, 1481, 878, 991, 1539, 675, 317, 174, 711},
-                    mix99[N_EXITS + 1] = {1149, 1105, 663, 999, 2103, 1087, 539, 316, 2039};
+                                    mix90[N_EXITS + 1] = {3234, 1481, 878, 991, 1539, 675, 317, 174, 711},
+                                    mix99[N_EXITS + 1] = {1149, 1105, 663, 999, 2103, 1087, 539, 316, 2039};
 
-static int exit_of[N_UNITS]; /* -1: none */
+static int exit_of[N_UNITS];       /* -1: none */
 static ees_profile profile, truth; /* as measured at first, as units really are */
 static uint32_t seed;
 
@@ -128,7 +128,8 @@ static void tick(struct stream *s, const double *mix) {
         while (exit_of[u++] != (int)e);
     }
     for (unsigned u = 0; u < N_UNITS && runs[0][u] > 0; u++)
-        ns[0][u] = (is_warm(&s->plan, u) ? c->warm_ns : c->cold_ns)[u] * (runs[0][u] + 0.1 * sqrt(runs[0][u]) * normal());
+        ns[0][u] =
+            (is_warm(&s->plan, u) ? c->warm_ns : c->cold_ns)[u] * (runs[0][u] + 0.1 * sqrt(runs[0][u]) * normal());
     ees__replanner_add(s->replanner, 1e8, runs, ns);
     bool moved = ees__replanner_propose(s->replanner, &s->plan, &s->plan, &fps_before);
     s->n_replans += moved;
@@ -156,8 +157,8 @@ static void stays(double ms, unsigned n_workers, const double *mix) {
     make_chain(ms * MS);
     open_stream(&s, mix, n_workers);
     double share = run(&s, mix, 600);
-    print_message("%2u workers, block of %4.1f ms: %u re-plans in 60 s, %.1f %% of the best\n", n_workers, ms, s.n_replans,
-                  100 * share);
+    print_message("%2u workers, block of %4.1f ms: %u re-plans in 60 s, %.1f %% of the best\n", n_workers, ms,
+                  s.n_replans, 100 * share);
     assert_true(s.n_replans <= 4 && share > 0.9);
     ees__replanner_close(s.replanner);
 }
@@ -184,7 +185,8 @@ static void follows(double ms, unsigned n_workers) {
         unsigned n_before = s.n_replans;
         run(&s, parts[p], 20);
         double share = run(&s, parts[p], 80);
-        print_message("%2u workers, block of %4.1f ms, part %u, %5.0f fps: %5.1f %% of the best at first, %5.1f %% after 2 s, %u re-plans\n",
+        print_message("%2u workers, block of %4.1f ms, part %u, %5.0f fps: %5.1f %% of the best at first, %5.1f %% "
+                      "after 2 s, %u re-plans\n",
                       n_workers, ms, p, most, 100 * first, 100 * share, s.n_replans - n_before);
         assert_true(s.n_replans - n_before <= 8);
         if (most >= 200) /* enough frames in two seconds to know */

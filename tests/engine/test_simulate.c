@@ -303,8 +303,10 @@ static void static_cuts_text(unsigned n_groups, char *text) {
  * the best static cuts at 2/3/4/6/12 cores; arithmetic (work / cores / bottleneck) bounds the latter by 96/96/72/96/48, which
  * longer queues come closer to. Work-conserving groups and replicas: 100. */
 static void test_published_mix(void **state) {
-    static const struct { unsigned n_cores; double equal, cuts_least, cuts_most; } rows[] = {
-        {2, 58, 92, 96.2}, {3, 48, 92, 96.2}, {4, 48, 69, 72.2}, {6, 48, 91, 96.2}, {12, 48, 47, 48.2}};
+    static const struct {
+        unsigned n_cores;
+        double equal, cuts_least, cuts_most;
+    } rows[] = {{2, 58, 92, 96.2}, {3, 48, 92, 96.2}, {4, 48, 69, 72.2}, {6, 48, 91, 96.2}, {12, 48, 47, 48.2}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char cores[8], text[128];
         sprintf(cores, "%u", rows[i].n_cores);
@@ -381,8 +383,8 @@ static void test_follows_the_mix(void **state) {
     assert_int_equal(s->out.n_replans, 0);
     s->o.replan = true;
     simulate(s);
-    print_message("mix moves and comes back: %.0f fps with the first plan, %.0f with %llu re-plans\n", stays, s->out.fps,
-                  (unsigned long long)s->out.n_replans);
+    print_message("mix moves and comes back: %.0f fps with the first plan, %.0f with %llu re-plans\n", stays,
+                  s->out.fps, (unsigned long long)s->out.n_replans);
     assert_true(s->out.n_replans >= 2 && s->out.n_replans <= 6);
     assert_true(s->out.fps > stays);
     free(s);
@@ -392,8 +394,8 @@ static void test_many_cores(void **state) {
     struct set_up *s = set_up("256", NULL);
     uint64_t start_ns = ees__now_ns();
     simulate(s);
-    print_message("256 cores, %d frames: simulated in %.0f ms, %.1f %% busy\n", N, 1e-6 * (double)(ees__now_ns() - start_ns),
-                  100 * s->out.busy_share);
+    print_message("256 cores, %d frames: simulated in %.0f ms, %.1f %% busy\n", N,
+                  1e-6 * (double)(ees__now_ns() - start_ns), 100 * s->out.busy_share);
     assert_true(s->out.busy_share > 0.9);
     s->o.take = EES_TAKE_OLDEST;
     simulate(s);
@@ -450,11 +452,13 @@ static void test_refuses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_core),      cmocka_unit_test(test_replicas_add_up),  cmocka_unit_test(test_pipeline),
-        cmocka_unit_test(test_order_holds_slots), cmocka_unit_test(test_paced_source), cmocka_unit_test(test_residency),
-        cmocka_unit_test(test_micro_batches), cmocka_unit_test(test_no_batches_below_saturation),
-        cmocka_unit_test(test_published_mix), cmocka_unit_test(test_repeats),
-        cmocka_unit_test(test_follows_the_mix), cmocka_unit_test(test_many_cores),     cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_one_core),        cmocka_unit_test(test_replicas_add_up),
+        cmocka_unit_test(test_pipeline),        cmocka_unit_test(test_order_holds_slots),
+        cmocka_unit_test(test_paced_source),    cmocka_unit_test(test_residency),
+        cmocka_unit_test(test_micro_batches),   cmocka_unit_test(test_no_batches_below_saturation),
+        cmocka_unit_test(test_published_mix),   cmocka_unit_test(test_repeats),
+        cmocka_unit_test(test_follows_the_mix), cmocka_unit_test(test_many_cores),
+        cmocka_unit_test(test_refuses),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Between tsan.c, which sees the accesses, and checker.c, which decides their outcome. */
+/* Between tsan.c, which sees the accesses, and the checker, which decides their outcome. */
 #ifndef EES_PROOFS_EXPLORE_H
 #define EES_PROOFS_EXPLORE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum access { ACCESS_ENDED, ACCESS_LOAD, ACCESS_STORE, ACCESS_RMW, ACCESS_CAS, ACCESS_CHOOSE, ACCESS_WAIT, ACCESS_WAKE, ACCESS_ASLEEP };
+enum access {
+    ACCESS_ENDED,
+    ACCESS_LOAD,
+    ACCESS_STORE,
+    ACCESS_RMW,
+    ACCESS_CAS,
+    ACCESS_CHOOSE,
+    ACCESS_WAIT,
+    ACCESS_WAKE,
+    ACCESS_ASLEEP
+};
 enum change { CHANGE_ADD, CHANGE_SUB, CHANGE_OR, CHANGE_AND, CHANGE_EXCHANGE };
 
 /* What a thread is about to do. */
@@ -14,11 +24,11 @@ struct request {
     enum access access;
     enum change change;
     int order, order_failed;
-    bool weak;              /* CAS that may fail for no reason */
-    unsigned place, n;      /* n: of CHOOSE, or how many to WAKE */
-    unsigned bits;          /* futex bitset */
+    bool weak;         /* CAS that may fail for no reason */
+    unsigned place, n; /* n: of CHOOSE, or how many to WAKE */
+    unsigned bits;     /* futex bitset */
     uint64_t value, expected;
-    uint64_t mask;          /* of the object's width */
+    uint64_t mask; /* of the object's width */
 };
 
 struct answer {

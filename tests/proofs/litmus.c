@@ -8,14 +8,16 @@
 #include "checker.h"
 
 static _Atomic uint32_t *x, *y;
-static uint32_t *noted;      /* what the threads read */
-static unsigned outcomes;    /* bit n: outcome n was seen; outside of the states on purpose */
+static uint32_t *noted;   /* what the threads read */
+static unsigned outcomes; /* bit n: outcome n was seen; outside of the states on purpose */
 static memory_order store_order, load_order;
 
-#define LOAD(p) atomic_load_explicit(p, load_order)
+#define LOAD(p)     atomic_load_explicit(p, load_order)
 #define STORE(p, v) atomic_store_explicit(p, v, store_order)
-#define RELAXED(p) atomic_load_explicit(p, memory_order_relaxed)
+#define RELAXED(p)  atomic_load_explicit(p, memory_order_relaxed)
 
+/* One a line. */
+/* clang-format off */
 static void write_x_read_y(unsigned me) { STORE(x, 1); noted[me] = LOAD(y); }
 static void write_y_read_x(unsigned me) { STORE(y, 1); noted[me] = LOAD(x); }
 static void read_x_write_y(unsigned me) { noted[me] = LOAD(x); STORE(y, 1); }
@@ -56,6 +58,7 @@ static const struct litmus {
     {"independent readers, acquire", memory_order_release, memory_order_acquire, {write_x, write_y, read_x_y, read_y_x}, {0, 0, 0, 2}, false, 0xffff},
     {"atomicity of rmw", memory_order_relaxed, memory_order_relaxed, {add_x, add_x}, {0, 1}, false, 0x6},
 };
+/* clang-format on */
 
 static void setup(void) {
     x = proof_alloc(sizeof *x);

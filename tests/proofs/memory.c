@@ -122,7 +122,7 @@ static void forget_messages(struct memory *m, unsigned place) {
     memmove(p->messages, &p->messages[base], (p->n - base) * sizeof p->messages[0]);
     p->n -= base;
     p->messages[0].attached = false;
-#define REBASE(at) (at) = (uint8_t)((at) > base ? (at) - base : 0)
+#define REBASE(at) (at) = (uint8_t)((at) > base ? (at)-base : 0)
     for (unsigned t = 0; t < m->n_threads; t++)
         REBASE(m->seen[t].at[place]);
     REBASE(m->newest_sc[place]);

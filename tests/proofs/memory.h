@@ -52,7 +52,7 @@ struct memory {
 /* Which messages may thread `t` do it to? The functions below demand that they were asked. */
 bool memory_can_load(const struct memory *m, unsigned t, unsigned place, unsigned i, int order);
 bool memory_can_store(const struct memory *m, unsigned t, unsigned place, unsigned i, int order); /* others move up */
-bool memory_can_rmw(const struct memory *m, unsigned t, unsigned place, unsigned i, int order); /* right behind i */
+bool memory_can_rmw(const struct memory *m, unsigned t, unsigned place, unsigned i, int order);   /* right behind i */
 
 uint64_t memory_load(struct memory *m, unsigned t, unsigned place, unsigned i, int order);
 void memory_store(struct memory *m, unsigned t, unsigned place, unsigned i, int order, uint64_t value);

@@ -112,7 +112,7 @@ class Builder:
         self.project, self.build, self.cc = project, build, cc
         self.here = project / "tests/proofs"
         build.mkdir(parents=True, exist_ok=True)
-        self.checker = [build / f"{name}.o" for name in ("checker", "memory", "tsan")]
+        self.checker = [build / f"{name}.o" for name in ("checker", "memory", "outcomes", "states", "threads", "tsan", "world")]
         for obj in self.checker:
             self.compile(["-O2", "-c", self.here / f"{obj.stem}.c", "-o", obj])
 

@@ -29,7 +29,8 @@ static void wait_once(unsigned group) {
             return;
         }
         ees__event_wait(event, key, group, UINT64_MAX);
-        proof_check(atomic_load_explicit(announced, memory_order_relaxed) > 0, "what was announced is visible after the wait");
+        proof_check(atomic_load_explicit(announced, memory_order_relaxed) > 0,
+                    "what was announced is visible after the wait");
     }
 }
 

@@ -12,7 +12,7 @@ static struct shared {
     _Atomic uint32_t n_streams, n_open, n_agreed;
     _Atomic uint8_t finished;
     _Atomic uint8_t marked;
-} *shared;
+} * shared;
 
 /* ---- ees__sched_add_entry(), ees__sched_entry() ---- */
 
@@ -66,7 +66,8 @@ static void judge(unsigned me) {
 static void read_audits(unsigned me) {
     (void)me;
     if (atomic_load_explicit(&shared->n_open, ORDER_audit_open_load) == 0)
-        proof_check(atomic_load_explicit(&shared->n_agreed, memory_order_relaxed) == 2, "the counts of done audits are complete");
+        proof_check(atomic_load_explicit(&shared->n_agreed, memory_order_relaxed) == 2,
+                    "the counts of done audits are complete");
 }
 
 static void setup(void) {

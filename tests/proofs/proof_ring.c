@@ -14,9 +14,7 @@ enum { NUMBER = 10 }; /* in the ring item i is number 10 + i: none is what an em
 
 static struct ees__ring *ring;
 static uint32_t *slots; /* what the numbers in the ring stand for */
-static struct notes {
-    unsigned char pushed[N_ITEMS], popped[N_ITEMS];
-} *notes;
+static struct notes { unsigned char pushed[N_ITEMS], popped[N_ITEMS]; } * notes;
 
 void *ees__calloc_aligned(size_t n, size_t bytes) { return proof_alloc(n * bytes); }
 
@@ -41,7 +39,8 @@ static void consume(unsigned me) {
         }
         item -= NUMBER;
         unsigned from = item >= first_item[1];
-        proof_check(item < N_ITEMS && slots[item] == 100 + item, "a popped item is one that was pushed, content and all");
+        proof_check(item < N_ITEMS && slots[item] == 100 + item,
+                    "a popped item is one that was pushed, content and all");
         proof_check(!notes->popped[item], "an item is popped once");
         proof_check(item >= least[from], "a producer's items arrive in order");
         least[from] = item + 1;
@@ -114,7 +113,8 @@ static void end(void) {
     uint32_t item = 0;
     while (ees__ring_pop(ring, &item)) {
         item -= NUMBER;
-        proof_check(notes->pushed[item] && !notes->popped[item] && slots[item] == 100 + item, "an item left behind is whole");
+        proof_check(notes->pushed[item] && !notes->popped[item] && slots[item] == 100 + item,
+                    "an item left behind is whole");
         notes->popped[item] = 1;
     }
     for (unsigned i = 0; i < N_ITEMS; i++)

@@ -18,13 +18,16 @@ static unsigned n_rounds;
 static struct leading {
     struct ees__leader leader;
     uint32_t in[MAX_ROUNDS + 1], out[MAX_ROUNDS][N_PIECES];
-} *leading;
+} * leading;
 
 static struct ees__worker worker; /* for its lane, which part() does not use */
 
 int sched_yield(void) { return 0; }
 void ees__event_notify_all(struct ees__event *e) { (void)e; }
-void ees__trace_tell(struct ees__trace *t, const ees_trace_event *event) { (void)t; (void)event; }
+void ees__trace_tell(struct ees__trace *t, const ees_trace_event *event) {
+    (void)t;
+    (void)event;
+}
 
 static void part(void *ctx, size_t first, size_t end, struct ees__lane *lane) {
     uint32_t *in = ctx;

@@ -12,7 +12,10 @@ static uint64_t *least; /* the reader's own */
 
 void *ees__calloc_aligned(size_t n, size_t bytes) { return proof_alloc(n * bytes); }
 void ees__free(void *p) { (void)p; }
-struct ees__trace *ees__governor_trace(struct ees_engine *e) { (void)e; return NULL; }
+struct ees__trace *ees__governor_trace(struct ees_engine *e) {
+    (void)e;
+    return NULL;
+}
 
 static void tell(unsigned me) {
     (void)me;
@@ -56,7 +59,8 @@ static void setup(void) {
 static void end(void) {
     while (read_some())
         ;
-    proof_check(atomic_load(&trace->n_lost) + atomic_load(&trace->wr) == N_EVENTS, "each event is read or counted as lost");
+    proof_check(atomic_load(&trace->n_lost) + atomic_load(&trace->wr) == N_EVENTS,
+                "each event is read or counted as lost");
 }
 
 int main(void) {

@@ -14,7 +14,7 @@ static struct engine {
     _Atomic uint32_t window[N_SLOTS];
     uint64_t slots[N_SLOTS]; /* sequence number of the answer inside */
     uint64_t n_pulled;       /* the puller's own */
-} *engine;
+} * engine;
 
 void *ees__calloc_aligned(size_t n, size_t bytes) { return proof_alloc(n * bytes); }
 

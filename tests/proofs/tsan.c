@@ -17,6 +17,8 @@ void __tsan_init(void) {}
 void __tsan_func_entry(void *caller) { (void)caller; }
 void __tsan_func_exit(void) {}
 
+/* It takes the macros for functions. */
+/* clang-format off */
 #define PLAIN(bytes) \
     void __tsan_read##bytes(void *p); \
     void __tsan_write##bytes(void *p); \
@@ -72,8 +74,9 @@ void __tsan_write_range(void *p, unsigned long bytes) { (void)bytes; explore_pla
     ATOMIC_CAS(bits, strong, false) \
     ATOMIC_CAS(bits, weak, true)
 ATOMIC(8) ATOMIC(16) ATOMIC(32) ATOMIC(64)
+    /* clang-format on */
 
-unsigned proof_choose(unsigned n) {
+    unsigned proof_choose(unsigned n) {
     return (unsigned)explore_request((struct request){.access = ACCESS_CHOOSE, .n = n}).value;
 }
 

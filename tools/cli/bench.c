@@ -22,13 +22,17 @@
 
 /* ---- One repetition ------------------------------------------------------------------------------------ */
 
+int bench_check(const ees_result *result, ees_error *err) {
+    if (result->status == EES_STATUS_OK)
+        return 0;
+    return CLI_FAIL(err, EES_ESOURCE, "frame %llu cannot be used: %s", (unsigned long long)result->frame_idx,
+                    result->error ? result->error->message : ees_status_name(result->status));
+}
+
 static int pull_one(struct bench_config *c, uint64_t *latency_ns, ees_error *err) {
     ees_result result;
     CLI_TRY(ees_engine_pull(c->engine, &result, -1, err));
-    int rc = 0;
-    if (result.status != EES_STATUS_OK)
-        rc = CLI_FAIL(err, EES_ESOURCE, "frame %llu cannot be used: %s", (unsigned long long)result.frame_idx,
-                      result.error ? result.error->message : ees_status_name(result.status));
+    int rc = bench_check(&result, err);
     *latency_ns = result.latency_ns;
     ees_engine_release(c->engine, &result);
     return rc;
@@ -189,15 +193,10 @@ static int open_configs(const struct bench *b, struct bench_model *m, ees_error 
 
 /* ---- One model ----------------------------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
 static void finish(struct bench_model *m) {
     for (unsigned i = 0; i < m->n_configs; i++) {
         struct bench_config *c = &m->configs[i];
-        qsort(c->latencies_ns, c->n_latencies, sizeof *c->latencies_ns, by_value);
+        bench_sort(c->latencies_ns, c->n_latencies);
         for (unsigned w = 0; w < EES_MAX_WORKERS; w++)
             c->busy[w] /= c->measured_s;
         ees_engine_close(c->engine);

@@ -31,7 +31,7 @@ struct bench_config {
     ees_engine *engine;
     size_t n_frames; /* a repetition */
     struct bench_rep *reps;
-    uint64_t *latencies_ns; /* of all repetitions, in order of answers; sorted by bench_finish() */
+    uint64_t *latencies_ns; /* of all repetitions, in order of answers; sorted when all are measured */
     size_t n_latencies;
     double busy[EES_MAX_WORKERS]; /* share of the measured time */
     double measured_s;
@@ -64,6 +64,11 @@ struct bench {
     size_t n_models;
     double load_before;
 };
+
+/* ---- bench.c ---- */
+
+/* A frame without an answer cannot be measured. @return 0; EES_ESOURCE */
+int bench_check(const ees_result *result, ees_error *err);
 
 /* ---- bench_load.c ---- */
 
@@ -102,6 +107,9 @@ struct spread ratio_of(const struct bench_config *a, const struct bench_config *
 
 /* p99 under --load of each round of `a` over that of `b`: one round that met another job does not decide. */
 struct spread load_ratio_of(const struct bench_config *a, const struct bench_config *b, size_t n_rounds);
+
+/* In ascending order. */
+void bench_sort(uint64_t *latencies_ns, size_t n);
 
 /* Nearest rank: the smallest latency that `share` of the frames do not exceed. */
 double bench_rank_ms(const uint64_t *sorted_ns, size_t n, double share);

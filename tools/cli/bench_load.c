@@ -12,7 +12,7 @@ struct offer {
     uint64_t start_ns;
     double period_ns;
     size_t n, pushed, pulled;
-    bool full; /* the next frame is due and there is no room: only an answer helps */
+    bool full;              /* the next frame is due and there is no room: only an answer helps */
     uint64_t *latencies_ns; /* holds how late a frame was pushed until its answer is there */
 };
 
@@ -52,9 +52,7 @@ static int pull_next(struct bench_config *c, struct offer *o, ees_error *err) {
         return 0;
     CLI_TRY(rc);
     o->latencies_ns[o->pulled++] += result.latency_ns; /* answers come in push order */
-    if (result.status != EES_STATUS_OK)
-        rc = CLI_FAIL(err, EES_ESOURCE, "frame %llu cannot be used: %s", (unsigned long long)result.frame_idx,
-                      result.error ? result.error->message : ees_status_name(result.status));
+    rc = bench_check(&result, err);
     ees_engine_release(c->engine, &result);
     return rc;
 }
@@ -74,15 +72,10 @@ static int offer_frames(const struct bench *b, struct bench_config *c, double *s
     return 0;
 }
 
-static int by_value(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* The latencies of the round that just ended are the last ones. */
 static void end_round(struct bench_config *c, size_t round) {
     uint64_t *latencies_ns = c->load.latencies_ns + c->load.n_latencies - c->n_frames;
-    qsort(latencies_ns, c->n_frames, sizeof *latencies_ns, by_value);
+    bench_sort(latencies_ns, c->n_frames);
     c->reps[round].load_p99_ms = bench_rank_ms(latencies_ns, c->n_frames, 0.99);
 }
 
@@ -107,7 +100,7 @@ int bench_measure_load(const struct bench *b, struct bench_model *m, ees_error *
     for (unsigned i = 0; i < m->n_configs; i++) {
         struct bench_load *load = &m->configs[i].load;
         load->answered_fps = (double)load->n_latencies / took_s[i];
-        qsort(load->latencies_ns, load->n_latencies, sizeof *load->latencies_ns, by_value);
+        bench_sort(load->latencies_ns, load->n_latencies);
     }
     return 0;
 }

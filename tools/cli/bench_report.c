@@ -64,6 +64,13 @@ struct spread load_ratio_of(const struct bench_config *a, const struct bench_con
     return spread_of(x, n_rounds);
 }
 
+static int by_time(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+void bench_sort(uint64_t *latencies_ns, size_t n) { qsort(latencies_ns, n, sizeof *latencies_ns, by_time); }
+
 double bench_rank_ms(const uint64_t *sorted_ns, size_t n, double share) {
     size_t rank = (size_t)ceil(share * (double)n);
     return (double)sorted_ns[rank > 0 ? rank - 1 : 0] * 1e-6;
@@ -111,11 +118,6 @@ static const char *batch_name(const struct options *o) {
     static char text[16];
     snprintf(text, sizeof text, o->max_batch ? "%u" : "auto", o->max_batch);
     return text;
-}
-
-static const char *take_name(const struct options *o) {
-    static const char *const names[] = {"deepest", "oldest", "upstream"};
-    return names[o->take];
 }
 
 /* ---- Markdown ------------------------------------------------------------------------------------------ */
@@ -376,12 +378,8 @@ static json_t *bench_json(const struct bench *b) {
 
 int bench_print(const struct bench *b, const struct bench_printer *printer, ees_error *err) {
     const char *path = b->o->out_path ? b->o->out_path : "-";
-    if (b->o->format == BENCH_JSON) {
-        json_t *json = printer->json(b);
-        int rc = file_write_json(path, json, err);
-        json_decref(json);
-        return rc;
-    }
+    if (b->o->format == BENCH_JSON)
+        return file_write_json(path, printer->json(b), err);
     bool to_stdout = strcmp(path, "-") == 0;
     FILE *f = to_stdout ? stdout : fopen(path, "we");
     if (!f)

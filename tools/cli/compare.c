@@ -15,6 +15,7 @@
 #include "tools/cli/file.h"
 #include "tools/cli/plan_text.h"
 #include "tools/cli/planning.h"
+#include "tools/cli/text.h"
 
 enum way { EQUAL_DEPTH, BEST_CUTS, REPLICAS, PLANNED, N_WAYS };
 static const char *const way_names[N_WAYS] = {"equal depth", "best cuts", "replicas", "planned"};
@@ -81,12 +82,13 @@ static void best_cuts(const double *work, unsigned n, unsigned n_groups, unsigne
 static int best_cuts_text(const struct planning *p, unsigned n_groups, char *out, size_t size, ees_error *err) {
     double work[MAX_BLOCKS];
     unsigned ends[MAX_BLOCKS], first = 1;
-    size_t used = 0;
+    struct text text = text_in(out, size);
     if (p->info->n_blocks > MAX_BLOCKS)
-        return CLI_FAIL(err, EES_EUNSUPPORTED, "--compare of a model with %u blocks: at most %d", p->info->n_blocks, MAX_BLOCKS);
+        return CLI_FAIL(err, EES_EUNSUPPORTED, "--compare of a model with %u blocks: at most %d", p->info->n_blocks,
+                        MAX_BLOCKS);
     best_cuts(work, work_of_blocks(p, work), n_groups, ends);
-    for (unsigned g = 0; g < n_groups && used < size; first = ends[g++] + 1)
-        used += (size_t)snprintf(out + used, size - used, "%s%u-%u", g ? "," : "", first, ends[g]);
+    for (unsigned g = 0; g < n_groups; first = ends[g++] + 1)
+        text_add(&text, "%s%u-%u", g ? "," : "", first, ends[g]);
     return 0;
 }
 
@@ -208,14 +210,11 @@ static json_t *row_json(const struct row *row) {
     return json;
 }
 
-static int print_json(const struct comparison *c, ees_error *err) {
+static json_t *comparison_json(const struct comparison *c) {
     json_t *rows = json_array();
     for (unsigned i = 0; i < c->n_rows; i++)
         json_array_append_new(rows, row_json(&c->rows[i]));
-    json_t *json = json_pack("{s:s, s:s, s:o}", "model", c->p->info->name, "kernels", c->p->info->kernels, "rows", rows);
-    int rc = file_write_json("-", json, err);
-    json_decref(json);
-    return rc;
+    return json_pack("{s:s, s:s, s:o}", "model", c->p->info->name, "kernels", c->p->info->kernels, "rows", rows);
 }
 
 static int compare(struct comparison *c, ees_error *err) {
@@ -224,9 +223,9 @@ static int compare(struct comparison *c, ees_error *err) {
     CLI_TRY(open_mixes(c, err));
     CLI_TRY(add_all_rows(c, err));
     if (c->p->o->format == REPORT_JSON)
-        return print_json(c, err);
+        return file_write_json("-", comparison_json(c), err);
     print_table(c);
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }
 
 int planning_compare(struct planning *p, ees_error *err) {

@@ -50,16 +50,10 @@ struct pass {
 
 /* The sources read files: the clip becomes one that has no name. */
 static int open_clip(struct demo *d, ees_error *err) {
-    size_t n = (size_t)(cli_demo_clip_end - cli_demo_clip), done = 0;
     d->fd = memfd_create("eestream-demo", MFD_CLOEXEC);
-    while (d->fd >= 0 && done < n) {
-        ssize_t rc = write(d->fd, cli_demo_clip + done, n - done);
-        if (rc < 0 && errno != EINTR)
-            break;
-        done += rc > 0 ? (size_t)rc : 0;
-    }
-    if (done < n)
-        return CLI_FAIL_OS(err, EES_EINTERNAL, errno, "cannot hold the demo clip in memory");
+    int error = d->fd < 0 ? errno : file_write_all(d->fd, cli_demo_clip, (size_t)(cli_demo_clip_end - cli_demo_clip));
+    if (error)
+        return CLI_FAIL_OS(err, EES_EINTERNAL, error, "cannot hold the demo clip in memory");
     snprintf(d->path, sizeof d->path, "/proc/self/fd/%d", d->fd);
     return 0;
 }
@@ -208,7 +202,7 @@ static int demo(struct demo *d, ees_error *err) {
     CLI_TRY(run_rounds(d, &full, &with_exits, err));
     if (!d->interrupted && !d->o->quiet)
         report(d, &full, &with_exits);
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }
 
 enum exit_code verb_demo(const struct options *o) {

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/cli/file.h"
 #include "tools/cli/machine.h"
+#include "tools/cli/text.h"
 #include "tools/cli/verbs.h"
 
 static unsigned n_missing;
@@ -64,18 +66,19 @@ static void check_libav(void) {
 static void check_kernels(void) {
     static const char *const levels[] = {"avx512bf16", "avx512vnni", "avx512", "avx2vnni", "avx2",
                                          "i8mm",       "dotprod",    "neon",   "blas",     "scalar"};
-    char good[128] = "", bad[128] = "";
+    char good[128], bad[128];
+    struct text usable = text_in(good, sizeof good), missing = text_in(bad, sizeof bad);
     for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
         ees_model_options options;
         ees_model_options_default(&options);
         options.kernels = levels[i];
         ees_model *model = NULL;
         bool works = ees_model_open(NULL, &options, &model, NULL) == 0;
-        char *list = works ? good : bad;
-        snprintf(list + strlen(list), sizeof good - strlen(list), " %s", levels[i]);
+        text_add(works ? &usable : &missing, " %s", levels[i]);
         ees_model_close(model);
     }
-    say(good[0], "kernels", "usable:%s; not on this machine or in this build:%s", good, bad[0] ? bad : " none");
+    say(usable.n > 0, "kernels", "usable:%s; not on this machine or in this build:%s", good,
+        missing.n > 0 ? bad : " none");
 }
 
 static void check_model(void) {
@@ -116,8 +119,5 @@ enum exit_code verb_doctor(const struct options *o) {
     check_governor();
     printf(n_missing ? "\n%u missing: slower or fewer formats, results stay the same\n" : "\nnothing is missing\n",
            n_missing);
-    if (fflush(stdout) == 0)
-        return EXIT_DONE;
-    CLI_FAIL(&err, EES_EOUTPUT, "stdout cannot be written");
-    return leave_with(&err, o->verbose);
+    return file_finish_stdout(&err) == 0 ? EXIT_DONE : leave_with(&err, o->verbose);
 }

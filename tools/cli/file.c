@@ -61,18 +61,27 @@ int file_read_json(const char *path, int code, json_t **out, ees_error *err) {
     return 0;
 }
 
-int file_write_json(const char *path, const json_t *json, ees_error *err) {
+int file_write_json(const char *path, json_t *json, ees_error *err) {
     bool to_stdout = strcmp(path, "-") == 0;
     FILE *f = to_stdout ? stdout : fopen(path, "we");
-    if (!f)
-        return CLI_FAIL_OS(err, EES_EOUTPUT, errno, "%s", path);
+    if (!f) {
+        int why = errno;
+        json_decref(json);
+        return CLI_FAIL_OS(err, EES_EOUTPUT, why, "%s", path);
+    }
     errno = 0;
     bool good = json && json_dumpf(json, f, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 && fputc('\n', f) != EOF &&
                 fflush(f) == 0;
     int why = errno;
     if (!to_stdout && fclose(f) != 0)
         good = false;
+    json_decref(json);
     return good ? 0 : CLI_FAIL_OS(err, EES_EOUTPUT, why, "%s: cannot be written", to_stdout ? "stdout" : path);
+}
+
+int file_finish_stdout(ees_error *err) {
+    bool good = fflush(stdout) == 0 && !ferror(stdout);
+    return good ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
 }
 
 int file_write_all(int fd, const char *text, size_t n) {

@@ -15,8 +15,13 @@ int file_read(const char *path, size_t max, int code, char **text, size_t *n, ee
 /* Parse a whole file as JSON. @return 0; `code` naming line and column */
 int file_read_json(const char *path, int code, json_t **out, ees_error *err);
 
-/* Write JSON to a new file ("-": stdout), one trailing newline. @return 0; EES_EOUTPUT */
-int file_write_json(const char *path, const json_t *json, ees_error *err);
+/* Write JSON to a new file ("-": stdout), one trailing newline.
+ * @param json  given up here; NULL, which jansson makes of a lack of memory, cannot be written
+ * @return 0; EES_EOUTPUT */
+int file_write_json(const char *path, json_t *json, ees_error *err);
+
+/* Everything printed must have gone out: a full disk or a closed pipe shows in the exit code. @return 0; EES_EOUTPUT */
+int file_finish_stdout(ees_error *err);
 
 /* Replace what a file holds in one step: who reads it sees the old text or the new one, whole. What is not a regular
  * file (a pipe, a device) is written to. @return 0; EES_EOUTPUT; EES_ENOMEM */

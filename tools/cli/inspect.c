@@ -141,16 +141,14 @@ static int inspect(const struct options *o, const ees_model *model, json_t *tens
         json_t *json = model_json(model, info, &policy);
         if (o->tensor_table)
             add_weights_json(json, info, tensors);
-        int rc = file_write_json("-", json, err);
-        json_decref(json);
-        return rc;
+        return file_write_json("-", json, err);
     }
     print_model(info);
     print_exits(model, info, &policy);
     print_units(model, info);
     if (o->tensor_table)
         print_tensors(tensors);
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }
 
 enum exit_code verb_inspect(const struct options *o) {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tools/cli/progress.h"
+#include "tools/cli/file.h"
 #include "tools/cli/verbs.h"
 
 struct verb {
@@ -84,13 +84,10 @@ static void print_verb_help(const struct verb *verb) {
     options_print_help(stdout, verb->id);
 }
 
-/* Help and version are output too: a full disk or a closed pipe shows in the exit code. */
+/* Help and version are output too. */
 static enum exit_code finish_stdout(void) {
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return EXIT_DONE;
     ees_error err = {0};
-    CLI_FAIL(&err, EES_EOUTPUT, "stdout cannot be written");
-    return leave_with(&err, false);
+    return file_finish_stdout(&err) == 0 ? EXIT_DONE : leave_with(&err, false);
 }
 
 static enum exit_code unknown_verb(const char *word) {

@@ -27,7 +27,8 @@ static int check_options(const struct options *o, const ees_model_info *info, ee
     if (o->exit_share.n && o->replay_path)
         return CLI_FAIL(err, EES_EINVAL, "--exit-share and --replay-exits: give one of the two");
     if (o->full_depth && (o->exit_share.n || o->replay_path))
-        return CLI_FAIL(err, EES_EINVAL, "--full-depth takes no early exit: drop --exit-share, --replay-exits and --log");
+        return CLI_FAIL(err, EES_EINVAL,
+                        "--full-depth takes no early exit: drop --exit-share, --replay-exits and --log");
     if (o->replay_run && !o->replay_path)
         return CLI_FAIL(err, EES_EINVAL, "--replay-run %s needs --replay-exits FILE", o->replay_run);
     if (o->exit_share.n && o->exit_share.n != info->n_exits + 1)

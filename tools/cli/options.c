@@ -330,6 +330,11 @@ int options_policy(const struct options *o, ees_policy_options *out, ees_error *
     return 0;
 }
 
+const char *take_name(const struct options *o) {
+    static const char *const names[] = {"deepest", "oldest", "upstream"};
+    return names[o->take];
+}
+
 void options_source(const struct options *o, ees_source_options *out) {
     ees_source_options_default(out);
     out->io = (enum ees_io_backend)o->io;

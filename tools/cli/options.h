@@ -119,4 +119,7 @@ int options_open_model(const struct options *o, const char *arch, ees_model **ou
 int options_policy(const struct options *o, ees_policy_options *out, ees_error *err);
 void options_source(const struct options *o, ees_source_options *out);
 
+/* The word given with --take. */
+const char *take_name(const struct options *o);
+
 #endif

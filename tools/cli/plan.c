@@ -81,14 +81,12 @@ static int prepare(struct planning *p, ees_error *err) {
     return make_others(p, err);
 }
 
-static int report(struct planning *p, ees_error *err) { return planning_report(p, err); }
-
 enum exit_code verb_plan(const struct options *o) {
     static struct planning p; /* many plans of many groups: too large for a stack of unknown size */
     ees_error err = {0};
     p = (struct planning){.o = o};
     if (prepare(&p, &err) == 0)
-        (o->compare ? planning_compare : o->simulate ? planning_simulate : report)(&p, &err);
+        (o->compare ? planning_compare : o->simulate ? planning_simulate : planning_report)(&p, &err);
     replay_close(&p.mix);
     ees_model_close(p.model);
     return err.code ? leave_with(&err, o->verbose) : EXIT_DONE;

@@ -8,6 +8,7 @@
 #include "tools/cli/file.h"
 #include "tools/cli/plan_text.h"
 #include "tools/cli/planning.h"
+#include "tools/cli/text.h"
 
 static bool is_auto(const struct planning *p) { return strcmp(p->o->plan, "auto") == 0; }
 
@@ -45,12 +46,10 @@ static const ees_plan_group *group_of(const struct planning *p, unsigned unit) {
 
 /* "2 big + 1 little" */
 static void cores_text(const struct planning *p, const unsigned *n_of_type, char *out, size_t n) {
-    size_t used = 0;
-    out[0] = '\0';
-    for (unsigned t = 0; t < p->cores.n_types && used < n; t++)
+    struct text text = text_in(out, n);
+    for (unsigned t = 0; t < p->cores.n_types; t++)
         if (n_of_type[t] > 0)
-            used += (size_t)snprintf(out + used, n - used, "%s%u %s", used ? " + " : "", n_of_type[t],
-                                     p->cores.types[t].name);
+            text_add(&text, "%s%u %s", text.n ? " + " : "", n_of_type[t], p->cores.types[t].name);
 }
 
 /* ---- Text ---------------------------------------------------------------------------------------------- */
@@ -58,7 +57,8 @@ static void cores_text(const struct planning *p, const unsigned *n_of_type, char
 static void print_groups(const struct planning *p) {
     char text[136], cores[128] = "";
     bool several = p->cores.n_types > 1;
-    printf("group  units                     workers  work ms  load ms   share  weights KiB%s\n", several ? "  cores" : "");
+    printf("group  units                     workers  work ms  load ms   share  weights KiB%s\n",
+           several ? "  cores" : "");
     for (unsigned g = 0; g < p->plan.n_groups; g++) {
         const ees_plan_group *group = &p->plan.groups[g];
         group_to_text(p->model, group, text, sizeof text);
@@ -152,11 +152,10 @@ static json_t *group_json(const struct planning *p, const ees_plan *plan, unsign
     json_t *cores = json_object();
     for (unsigned t = 0; t < p->cores.n_types; t++)
         json_object_set_new(cores, p->cores.types[t].name, json_integer(group->n_of_type[t]));
-    return json_pack("{s:s, s:s, s:i, s:o, s:f, s:f, s:f}", "first",
-                     ees_model_get_unit(p->model, group->first_unit)->name, "last",
-                     ees_model_get_unit(p->model, group->end_unit - 1)->name, "workers", (int)group->n_workers, "cores",
-                     cores, "work_ms", group->work_ns * 1e-6, "load_ms", group_load_ns(group) * 1e-6, "share",
-                     group_share(plan, g));
+    return json_pack(
+        "{s:s, s:s, s:i, s:o, s:f, s:f, s:f}", "first", ees_model_get_unit(p->model, group->first_unit)->name, "last",
+        ees_model_get_unit(p->model, group->end_unit - 1)->name, "workers", (int)group->n_workers, "cores", cores,
+        "work_ms", group->work_ns * 1e-6, "load_ms", group_load_ns(group) * 1e-6, "share", group_share(plan, g));
 }
 
 static json_t *plan_json(const struct planning *p, const char *name, const ees_plan *plan) {
@@ -172,10 +171,10 @@ static json_t *plan_json(const struct planning *p, const char *name, const ees_p
 static json_t *cores_json(const struct planning *p) {
     json_t *types = json_array();
     for (unsigned t = 0; t < p->cores.n_types; t++)
-        json_array_append_new(types, json_pack("{s:s, s:i, s:f, s:I}", "name", p->cores.types[t].name, "workers",
-                                               (int)p->n_of_type[t], "speed", p->cores.types[t].capacity,
-                                               "private_cache_bytes",
-                                               (json_int_t)p->profile.types[t].private_cache_bytes));
+        json_array_append_new(types,
+                              json_pack("{s:s, s:i, s:f, s:I}", "name", p->cores.types[t].name, "workers",
+                                        (int)p->n_of_type[t], "speed", p->cores.types[t].capacity,
+                                        "private_cache_bytes", (json_int_t)p->profile.types[t].private_cache_bytes));
     return types;
 }
 
@@ -200,13 +199,6 @@ static json_t *planning_json(const struct planning *p) {
                      plan_json(p, p->o->plan, &p->plan), "units", units, "alternatives", others);
 }
 
-static int print_json(const struct planning *p, ees_error *err) {
-    json_t *json = planning_json(p);
-    int rc = file_write_json("-", json, err);
-    json_decref(json);
-    return rc;
-}
-
 /* ---- Graphviz ------------------------------------------------------------------------------------------ */
 
 static int print_dot(const struct planning *p, ees_error *err) {
@@ -220,12 +212,12 @@ static int print_dot(const struct planning *p, ees_error *err) {
     return 0;
 }
 
-int planning_report(const struct planning *p, ees_error *err) {
+int planning_report(struct planning *p, ees_error *err) {
     if (p->o->format == REPORT_JSON)
-        return print_json(p, err);
+        return file_write_json("-", planning_json(p), err);
     if (p->o->dot)
         CLI_TRY(print_dot(p, err));
     else
         print_text(p);
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }

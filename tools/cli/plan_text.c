@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tools/cli/plan_text.h"
+#include "tools/cli/text.h"
 
 static unsigned block_of(const ees_model *model, unsigned u) { return ees_model_get_unit(model, u)->block; }
 
@@ -35,12 +36,10 @@ void group_to_text(const ees_model *model, const ees_plan_group *g, char *out, s
 }
 
 void plan_to_text(const ees_model *model, const ees_plan *plan, char *out, size_t n) {
-    size_t used = 0;
-    out[0] = '\0';
-    for (unsigned g = 0; g < plan->n_groups && used < n; g++) {
+    struct text t = text_in(out, n);
+    for (unsigned g = 0; g < plan->n_groups; g++) {
         char range[136];
         group_to_text(model, &plan->groups[g], range, sizeof range);
-        int length = snprintf(out + used, n - used, "%s%sx%u", g ? "," : "", range, plan->groups[g].n_workers);
-        used += length > 0 ? (size_t)length : 0;
+        text_add(&t, "%s%sx%u", g ? "," : "", range, plan->groups[g].n_workers);
     }
 }

@@ -30,7 +30,7 @@ struct planning {
 /* ---- plan_report.c ---- */
 
 /* As --format, --explain and --dot ask. @return 0; EES_EOUTPUT; EES_ENOMEM */
-int planning_report(const struct planning *p, ees_error *err);
+int planning_report(struct planning *p, ees_error *err);
 
 /* ---- simulate.c ---- */
 

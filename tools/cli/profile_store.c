@@ -38,14 +38,7 @@ static void make_key(const struct options *o, const ees_model *model, const ees_
         snprintf(out + used, n - used, "; decode=%d frame=synthetic", o->decode);
 }
 
-/* FNV-1a: names a file; whether it is the right one is told by the key inside. */
-static unsigned long long hash(const char *text) {
-    unsigned long long h = 14695981039346656037u;
-    for (; *text; text++)
-        h = (h ^ (unsigned char)*text) * 1099511628211u;
-    return h;
-}
-
+/* The key's hash names the file; whether it is the right one is told by the key inside. */
 static void find_cache(const struct options *o, struct cache *c) {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     bool xdg = base && base[0] == '/'; /* the specification: a relative one is to be ignored */
@@ -53,7 +46,7 @@ static void find_cache(const struct options *o, struct cache *c) {
     if (o->no_profile_cache || (!xdg && !(home && home[0] == '/')))
         return;
     int n = snprintf(c->path, sizeof c->path, "%s%s/eestream/profiles/%016llx.json", xdg ? base : home,
-                     xdg ? "" : "/.cache", hash(c->key));
+                     xdg ? "" : "/.cache", (unsigned long long)ees_hash64(c->key, strlen(c->key), 0));
     if (n < 0 || (size_t)n >= sizeof c->path)
         c->path[0] = '\0';
 }

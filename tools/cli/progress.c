@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 
 #include "tools/cli/fail.h"
 #include "tools/cli/progress.h"
+#include "tools/cli/text.h"
 
 #define LINE_PERIOD_NS  100000000u
 #define BLOCK_PERIOD_NS 1000000000u
@@ -82,60 +82,48 @@ int progress_open(struct progress *p, const char *target, bool quiet, ees_error 
 
 bool progress_wanted(const struct progress *p) { return p->animate || p->fd >= 0; }
 
-struct line {
-    char text[512];
-    size_t n;
-};
-
-__attribute__((format(printf, 2, 3))) static void add(struct line *l, const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(l->text + l->n, sizeof l->text - l->n, format, args);
-    va_end(args);
-    if (n > 0)
-        l->n = l->n + (size_t)n < sizeof l->text ? l->n + (size_t)n : sizeof l->text - 1;
-}
-
 static uint64_t n_answered(const ees_stats *s) { return s->n_ok + s->n_skipped + s->n_dropped + s->n_failed; }
 
 static double fps_of(const ees_stats *s) { return s->wall_ns ? 1e9 * (double)n_answered(s) / (double)s->wall_ns : 0; }
 
 static void draw_line(const ees_stats *s, unsigned n_exits, int64_t n_expected) {
-    struct line l = {.n = 0};
+    char line[512];
+    struct text l = text_in(line, sizeof line);
     uint64_t n = n_answered(s);
     double fps = fps_of(s);
-    add(&l, "frame %llu", (unsigned long long)n);
+    text_add(&l, "frame %llu", (unsigned long long)n);
     if (n_expected > 0)
-        add(&l, "/%lld", (long long)n_expected);
-    add(&l, "  %.1f fps", fps);
+        text_add(&l, "/%lld", (long long)n_expected);
+    text_add(&l, "  %.1f fps", fps);
     if (n_expected > (int64_t)n && fps > 0) {
         long eta_s = (long)((double)(n_expected - (int64_t)n) / fps + 0.5);
-        add(&l, "  eta %ld:%02ld", eta_s / 60, eta_s % 60);
+        text_add(&l, "  eta %ld:%02ld", eta_s / 60, eta_s % 60);
     }
-    add(&l, "  p50 %.1f p99 %.1f ms", (double)s->latency.p50_ns * 1e-6, (double)s->latency.p99_ns * 1e-6);
+    text_add(&l, "  p50 %.1f p99 %.1f ms", (double)s->latency.p50_ns * 1e-6, (double)s->latency.p99_ns * 1e-6);
     if (n_exits > 0 && s->n_ok > 0) {
-        add(&l, "  exits %%");
+        text_add(&l, "  exits %%");
         for (unsigned i = 0; i <= n_exits; i++)
-            add(&l, " %.0f", 100.0 * (double)s->n_by_exit[i] / (double)s->n_ok);
+            text_add(&l, " %.0f", 100.0 * (double)s->n_by_exit[i] / (double)s->n_ok);
     }
     struct winsize size;
     size_t width = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1u : 79;
     if (l.n > width)
-        l.text[width] = '\0';
-    draw(l.text, NULL);
+        line[width] = '\0';
+    draw(line, NULL);
 }
 
 static void write_block(struct progress *p, const ees_stats *s, unsigned n_exits, const char *state) {
-    struct line l = {.n = 0};
-    add(&l, "frame=%llu\nfps=%.2f\nok=%llu\nskipped=%llu\ndropped=%llu\nfailed=%llu\n",
-        (unsigned long long)n_answered(s), fps_of(s), (unsigned long long)s->n_ok, (unsigned long long)s->n_skipped,
-        (unsigned long long)s->n_dropped, (unsigned long long)s->n_failed);
-    add(&l, "latency_p50_ms=%.3f\nlatency_p99_ms=%.3f\nexits=", (double)s->latency.p50_ns * 1e-6,
-        (double)s->latency.p99_ns * 1e-6);
+    char line[512];
+    struct text l = text_in(line, sizeof line);
+    text_add(&l, "frame=%llu\nfps=%.2f\nok=%llu\nskipped=%llu\ndropped=%llu\nfailed=%llu\n",
+             (unsigned long long)n_answered(s), fps_of(s), (unsigned long long)s->n_ok,
+             (unsigned long long)s->n_skipped, (unsigned long long)s->n_dropped, (unsigned long long)s->n_failed);
+    text_add(&l, "latency_p50_ms=%.3f\nlatency_p99_ms=%.3f\nexits=", (double)s->latency.p50_ns * 1e-6,
+             (double)s->latency.p99_ns * 1e-6);
     for (unsigned i = 0; i <= n_exits; i++)
-        add(&l, i ? ",%llu" : "%llu", (unsigned long long)s->n_by_exit[i]);
-    add(&l, "\nelapsed_s=%.3f\nprogress=%s\n", (double)(now_ns() - p->start_ns) * 1e-9, state);
-    if (write_all(p->fd, l.text))
+        text_add(&l, i ? ",%llu" : "%llu", (unsigned long long)s->n_by_exit[i]);
+    text_add(&l, "\nelapsed_s=%.3f\nprogress=%s\n", (double)(now_ns() - p->start_ns) * 1e-9, state);
+    if (write_all(p->fd, line))
         return;
     if (p->owns_fd) /* whoever listened is gone; the frames matter more */
         close(p->fd);

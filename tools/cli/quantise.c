@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/cli/file.h"
 #include "tools/cli/frame_store.h"
 #include "tools/cli/truth.h"
 #include "tools/cli/verbs.h"
@@ -97,7 +98,7 @@ static int print_report(const struct quantise *q, ees_error *err) {
            (double)r->bytes_after / (1 << 20));
     if (r->leaves_certificate)
         printf("certificate not copied, it holds for the weights of %s: eestream calibrate makes another\n", q->in_dir);
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }
 
 static int quantise(struct quantise *q, ees_error *err) {

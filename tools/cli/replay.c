@@ -9,20 +9,13 @@
 #include "tools/cli/fail.h"
 #include "tools/cli/file.h"
 #include "tools/cli/replay.h"
+#include "tools/cli/statistics.h"
 
 #define MIN_SEQUENCE     1000u
 #define MAX_SEQUENCE     100000u
 #define MAX_REPLAY_BYTES ((size_t)1 << 30)
 
-/* splitmix64 (Steele, Lea, Flood 2014): one 64-bit state, full period. */
-static uint64_t next_random(uint64_t *state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static void shuffle(uint8_t *x, size_t n, uint64_t *state) {
+static void shuffle_exits(uint8_t *x, size_t n, uint64_t *state) {
     for (size_t i = n; i > 1; i--) {
         size_t j = (size_t)(next_random(state) % i);
         uint8_t swap = x[i - 1];
@@ -58,7 +51,7 @@ static int fill_sequence(struct replay *r, unsigned n_exits, size_t n, ees_error
     }
     uint64_t state = 1;
     for (size_t at = 0; at < r->n; at += REPLAY_WINDOW)
-        shuffle(r->exits + at, r->n - at < REPLAY_WINDOW ? r->n - at : REPLAY_WINDOW, &state);
+        shuffle_exits(r->exits + at, r->n - at < REPLAY_WINDOW ? r->n - at : REPLAY_WINDOW, &state);
     return 0;
 }
 

@@ -262,7 +262,6 @@ static void report(struct run *r, bool stalled, ees_error *err) {
     json_object_set_new(json, "interrupted", json_boolean(stream_was_interrupted(&r->stream)));
     json_object_set_new(json, "stalled", json_boolean(stalled));
     file_write_json(r->o->summary_path, json, err);
-    json_decref(json);
 }
 
 /* A worker hangs, and closing the engine would hang with it: tell what there is and leave. */

@@ -4,24 +4,26 @@
 
 #include "tools/cli/plan_text.h"
 #include "tools/cli/summary.h"
+#include "tools/cli/text.h"
 
 #define SHOWN_SOURCES 16
 #define SHOWN_REPLANS 3
 
 void policy_text(const ees_policy_options *p, char *out, size_t n) {
-    int used = snprintf(out, n, "%s", p->name ? p->name : "none");
-    for (unsigned i = 0; i < p->n_thresholds && used >= 0 && (size_t)used < n; i++)
-        used += snprintf(out + used, n - (size_t)used, i ? " %g" : ", threshold %g", (double)p->thresholds[i]);
-    for (unsigned i = 0; i < p->n_degraded && used >= 0 && (size_t)used < n; i++)
-        used += snprintf(out + used, n - (size_t)used, i ? " %g" : ", under overload %g", (double)p->degraded[i]);
-    if (p->patience && used >= 0 && (size_t)used < n)
-        used += snprintf(out + used, n - (size_t)used, ", patience %u", p->patience);
-    if (p->lag && used >= 0 && (size_t)used < n)
-        used += snprintf(out + used, n - (size_t)used, ", lag %u", p->lag);
-    for (unsigned i = 0; i < p->n_weights && used >= 0 && (size_t)used < n; i++)
-        used += snprintf(out + used, n - (size_t)used, i ? " %g" : ", weights %g", (double)p->weights[i]);
-    if (p->skip_below > 0 && used >= 0 && (size_t)used < n)
-        snprintf(out + used, n - (size_t)used, ", frames skipped below a change of %g", (double)p->skip_below);
+    struct text t = text_in(out, n);
+    text_add(&t, "%s", p->name ? p->name : "none");
+    for (unsigned i = 0; i < p->n_thresholds; i++)
+        text_add(&t, i ? " %g" : ", threshold %g", (double)p->thresholds[i]);
+    for (unsigned i = 0; i < p->n_degraded; i++)
+        text_add(&t, i ? " %g" : ", under overload %g", (double)p->degraded[i]);
+    if (p->patience)
+        text_add(&t, ", patience %u", p->patience);
+    if (p->lag)
+        text_add(&t, ", lag %u", p->lag);
+    for (unsigned i = 0; i < p->n_weights; i++)
+        text_add(&t, i ? " %g" : ", weights %g", (double)p->weights[i]);
+    if (p->skip_below > 0)
+        text_add(&t, ", frames skipped below a change of %g", (double)p->skip_below);
 }
 
 /* ---- Exits --------------------------------------------------------------------------------------------- */

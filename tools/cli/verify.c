@@ -339,7 +339,7 @@ static int verify(struct verify *v, const char *dir, ees_error *err) {
     CLI_TRY(check_policies(v, dir, err));
     printf("verify: %zu tensors, %u decisions, largest difference %.3g: %s\n", v->n_tensors, v->n_decisions, v->largest,
            v->out ? "OUT" : "ok");
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }
 
 static void close_all(struct verify *v) {

@@ -1,12 +1,12 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """From the start of the process to the first answer, of a ViT-B/16 read from safetensors with a warm page cache: opening,
 checking, packing and one frame.
 
-    tools/measure/import_time.py build/release/tools/eestream [--rounds N] [--dtype F32|F16|BF16] [--model DIR]
+    tools/measure/import_time.py [--eestream build/release/tools/eestream] [--rounds N] [--dtype F32|F16|BF16] [--model DIR]
 
 Without --model a ViT-B/16 of random weights is written to a temporary folder (needs numpy).
 """
-import argparse
 import json
 import pathlib
 import statistics
@@ -14,6 +14,8 @@ import struct
 import subprocess
 import tempfile
 import time
+
+import eestream
 
 CHANNELS, WIDTH, BLOCKS, PATCH, TOKENS, CLASSES = 768, 3072, 12, 16, 197, 1000
 CONFIG = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": CHANNELS,
@@ -71,8 +73,7 @@ def first_answer_s(command, model):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command")
+    parser = eestream.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--dtype", choices=["F32", "F16", "BF16"], default="F32")
     parser.add_argument("--model", type=pathlib.Path)
@@ -81,8 +82,8 @@ def main():
         model = args.model or pathlib.Path(folder)
         if not args.model:
             write_model(model, args.dtype)
-        first_answer_s(args.command, model)  # fills the page cache
-        times = [first_answer_s(args.command, model) for _ in range(args.rounds)]
+        first_answer_s(args.eestream, model)  # fills the page cache
+        times = [first_answer_s(args.eestream, model) for _ in range(args.rounds)]
     print(f"best {min(times):.3f} s, median {statistics.median(times):.3f} s, worst {max(times):.3f} s of {args.rounds} starts")
 
 

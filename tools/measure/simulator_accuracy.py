@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+import eestream
+
 # Published counts: LGViT ViT-B/16 on CIFAR-100 at these thresholds, frames by exit, the final classifier last.
 MIXES = {"0.8": [4330, 1556, 943, 894, 1136, 498, 236, 94, 313],
          "0.9": [3234, 1481, 878, 991, 1539, 675, 317, 174, 711],
@@ -78,12 +80,6 @@ class Others:
         return max(0, (total - idle - own) / total - spun_share / os.cpu_count())
 
 
-def command(args, *more):
-    text = subprocess.run([args.eestream, *map(str, more)], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                          text=True).stdout
-    return text
-
-
 def counts_file(folder, mix):
     names = [f"exit_{k}" for k in range(len(mix) - 1)] + ["final"]
     path = os.path.join(folder, "counts.json")
@@ -93,31 +89,30 @@ def counts_file(folder, mix):
 
 
 def bench(args, folder, model, mix):
-    data = json.loads(command(args, "bench", "--arch", model, "--replay-exits", counts_file(folder, MIXES[mix]), "--workers", 2,
-                              "--reps", args.reps, "--min-time", 0.5, "--no-profile-cache", "--format", "json"))
+    data = eestream.report(args.eestream, "bench", "--arch", model, "--replay-exits", counts_file(folder, MIXES[mix]), "--workers", 2,
+                           "--reps", args.reps, "--min-time", 0.5, "--no-profile-cache")
     return {c["name"]: c for c in data["models"][0]["configurations"]}
 
 
 def simulate(args, profile, model, config, cores):
     """The frames of a bench configuration; its exits as they were counted."""
     mix = ["--exit-share", ",".join(map(str, config["by_exit"]))] if config["exits"] else ["--full-depth"]
-    return json.loads(command(args, "plan", "--arch", model, "--profile", profile, "--simulate", "--format", "json", "--cores",
-                              cores, "--plan", config["plan"], "--frames", config["frames"], *mix))
+    return eestream.report(args.eestream, "plan", "--arch", model, "--profile", profile, "--simulate", "--cores", cores, "--plan",
+                           config["plan"], "--frames", config["frames"], *mix)
 
 
 class Table:
     def __init__(self):
         self.rows = []
-        print("| model | exit mix | cores | predicted fps | measured fps (min-max) | predicted / measured | other jobs |\n"
-              "|---|---|---|---|---|---|---|")
+        eestream.head("model", "exit mix", "cores", "predicted fps", "measured fps (min-max)", "predicted / measured", "other jobs")
 
     def add(self, model, mix, cores, predicted, config, others):
         fps = config["fps"]
         ratio = predicted["fps"] / fps["median"]
         self.rows.append({"model": model, "mix": mix, "cores": cores, "predicted_fps": predicted["fps"],
                           "measured_fps": fps["median"], "ratio": ratio, "others": others})
-        print(f"| {model} | {mix} | {cores} | {predicted['fps']:.2f} | {fps['median']:.2f} ({fps['min']:.2f}-{fps['max']:.2f}) | "
-              f"{ratio:.3f} | {others:.1%} |", flush=True)
+        eestream.row(model, mix, cores, f"{predicted['fps']:.2f}", f"{fps['median']:.2f} ({fps['min']:.2f}-{fps['max']:.2f})",
+                     f"{ratio:.3f}", f"{others:.1%}")
 
 
 def with_and_without_exits(mix, first):
@@ -154,7 +149,7 @@ def measure(args):
         for model in args.models:
             for mix in args.mixes:
                 profile = os.path.join(folder, "profile.json")
-                command(args, "plan", "--arch", model, "--no-profile-cache", "--save-profile", profile)
+                eestream.run(args.eestream, "plan", "--arch", model, "--no-profile-cache", "--save-profile", profile)
                 measure_free(args, folder, table, model, mix, profile)
                 if mix in SPUN_MIXES and not args.no_spin:
                     measure_spun(args, folder, table, model, mix, profile)
@@ -168,8 +163,7 @@ def measure(args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--eestream", default="build/release/tools/eestream")
+    parser = eestream.parser(__doc__)
     parser.add_argument("--models", nargs="*", default=["vit-ti16", "vit-s16", "vit-b16"])
     parser.add_argument("--mixes", nargs="*", default=list(MIXES), choices=list(MIXES))
     parser.add_argument("--reps", type=int, default=1, help="rounds of each bench")

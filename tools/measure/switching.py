@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """A stream whose exit mix switches midway (shallow, deep, shallow), and cores that are taken away and given back.
 
@@ -5,9 +6,8 @@ Throughput of each part, from two seconds after its beginning on, under the plan
 static plans, alternating round by round; each ratio is to the static plan that was best in that part. Then one run whose
 second core is taken and returned.
 
-    tools/measure/switching.py build/release/tools/eestream [--rounds N] [--seconds S]
+    tools/measure/switching.py [--eestream build/release/tools/eestream] [--rounds N] [--seconds S]
 """
-import argparse
 import json
 import os
 import pathlib
@@ -15,6 +15,8 @@ import statistics
 import subprocess
 import tempfile
 import time
+
+import eestream
 
 SETTLE_S = 2.0
 SHALLOW = [0.70, 0.15, 0.10, 0.03, 0.02]
@@ -70,17 +72,16 @@ def switch(command, rounds, seconds, folder):
             replans += [line for line in err.splitlines() if plan == "auto" and "plan" in line]
             for part in range(3):
                 seen[plan][part].append(rate(times, bounds[part], bounds[part + 1]))
-    print("| plan | " + " | ".join(f"part {p + 1}, fps: median (min-max)" for p in range(3)) + " |")
-    print("|---|---|---|---|")
+    eestream.head("plan", *(f"part {p + 1}, fps: median (min-max)" for p in range(3)))
     for plan, parts in seen.items():
-        print(f"| {plan} | " + " | ".join(f"{statistics.median(x):.0f} ({min(x):.0f}-{max(x):.0f})" for x in parts) + " |")
+        eestream.row(plan, *(f"{statistics.median(x):.0f} ({min(x):.0f}-{max(x):.0f})" for x in parts))
     ratios = []
     for part in range(3):
         best = max(STATIC, key=lambda plan: statistics.median(seen[plan][part]))
         pairs = [a / b for a, b in zip(seen["auto"][part], seen[best][part])]
-        ratios.append(f"{statistics.median(pairs):.3f} ({min(pairs):.3f}-{max(pairs):.3f}) of {best}")
-    print("| auto to the best static | " + " | ".join(ratios) + " |\n")
-    print("\n".join(dict.fromkeys(replans)))
+        ratios.append(f"{eestream.spread(pairs)} of {best}")
+    eestream.row("auto to the best static", *ratios)
+    print("\n" + "\n".join(dict.fromkeys(replans)))
 
 
 def take_cores(command, seconds, folder):
@@ -108,14 +109,13 @@ def take_cores(command, seconds, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command")
+    parser = eestream.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        switch(args.command, args.rounds, args.seconds, pathlib.Path(folder))
-        take_cores(args.command, args.seconds, pathlib.Path(folder))
+        switch(args.eestream, args.rounds, args.seconds, pathlib.Path(folder))
+        take_cores(args.eestream, args.seconds, pathlib.Path(folder))
 
 
 if __name__ == "__main__":

@@ -9,21 +9,18 @@ Prints a Markdown table over cores, plans and orders: frames a second with alway
 and as ready. Units vary by 5 %. Standard library only.
 """
 
-import argparse
-import json
 import os
-import subprocess
 import tempfile
+
+import eestream
 
 ORDERS = ("deepest", "oldest", "upstream")
 LOADS = (0.8, 0.95)
 
 
 def simulate(args, cores, plan, *more):
-    text = subprocess.run([args.eestream, "plan", "--arch", args.arch, "--profile", args.profile, "--simulate", "--format", "json",
-                           "--jitter", "0.05", "--cores", str(cores), "--plan", plan, *map(str, more)],
-                          check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(text)
+    return eestream.report(args.eestream, "plan", "--arch", args.arch, "--profile", args.profile, "--simulate", "--jitter", 0.05,
+                           "--cores", cores, "--plan", plan, *more)
 
 
 def plans(cores):
@@ -41,12 +38,11 @@ def measure(args, cores, plan):
                 rate = load * full["deepest"]["fps"]
                 latency = simulate(args, cores, plan, "--take", order, "--rate", rate, *ordered)["latency_ms"]
                 cells.append(f"{latency['p50']:.0f} / {latency['p99']:.0f}")
-        print(f"| {cores} | {plan} | {order} | {' | '.join(cells)} |", flush=True)
+        eestream.row(cores, plan, order, *cells)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--eestream", default="build/release/tools/eestream")
+    parser = eestream.parser(__doc__)
     parser.add_argument("--arch", default="vit-s16")
     parser.add_argument("--profile", help="costs measured before (eestream plan --save-profile); default: measured now")
     parser.add_argument("--cores", type=int, nargs="*", default=[4, 8, 32])
@@ -54,10 +50,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if not args.profile:
             args.profile = os.path.join(folder, "profile.json")
-            subprocess.run([args.eestream, "plan", "--arch", args.arch, "--save-profile", args.profile], check=True,
-                           stdout=subprocess.DEVNULL)
-        print("| cores | plan | order | fps, full | 80 % | 95 % | 80 %, as ready | 95 %, as ready |")
-        print("|---|---|---|---|---|---|---|---|")
+            eestream.run(args.eestream, "plan", "--arch", args.arch, "--save-profile", args.profile)
+        eestream.head("cores", "plan", "order", "fps, full", "80 %", "95 %", "80 %, as ready", "95 %, as ready")
         for cores in args.cores:
             for plan in plans(cores):
                 measure(args, cores, plan)

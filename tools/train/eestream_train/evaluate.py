@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import clip, data, folder, policies
+from . import clip, data, files, folder, policies
 from .train import predict
 
 BINS = ((0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
@@ -99,7 +99,7 @@ def main() -> None:
         result["clip"] = measure(model, config, clip.read(args.clip))
         print(table("Clip", result["clip"]))
     if args.json:
-        folder.write_json(args.json, result)
+        files.write_json(args.json, result)
 
 
 if __name__ == "__main__":

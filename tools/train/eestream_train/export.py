@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import calibrate, clip, data, evaluate, folder, reference, shapes
+from . import calibrate, clip, data, evaluate, files, folder, reference, shapes
 from .model import Config, EarlyExitViT
 from .train import load_weights, predict
 
@@ -142,7 +142,7 @@ def main() -> None:
     if (args.out / "clip.avi").exists():
         result["clip"] = evaluate.measure(model, config, clip.read(args.out))
         tables += "\n" + evaluate.table("The clip", result["clip"])
-    folder.write_json(target / "figures.json", result)
+    files.write_json(target / "figures.json", result)
     n_train = len(np.asarray(data.load(args.data, "train")[1]))
     (target / "README.md").write_text(_card(args.run, args.stage, model, tables, fitted, n_train))
     reference.write(args.out / "reference", model, threshold)

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from . import engine, fit, model_folder, recipe as recipes, report, sets
-from .folder_json import write_json
 from .backbones import build
+from .files import write_json
 from .network import Network
 
 

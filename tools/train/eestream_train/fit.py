@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import functools
 import json
-import os
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from . import losses, recipe as recipes, schedule, views
 from .backbones import build
+from .files import write_checkpoint
 from .network import Network, Outputs
 from .phase import Phase
 from .recipe import Recipe
@@ -79,12 +79,10 @@ class Run:
                               enabled=self.recipe.bf16 and has_bf16(self.device))
 
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then rename: a kill leaves one of both whole."""
-        temporary = self.path.with_suffix(".tmp")
-        torch.save({"format": _FORMAT, "step": self.step, "seconds": self.seconds,
-                    "network": self.network.state_dict(), "average": self.average.state,
-                    "optimizer": self.optimizer.state_dict()}, temporary)
-        os.replace(temporary, self.path)
+        write_checkpoint(self.path, {
+            "format": _FORMAT, "step": self.step, "seconds": self.seconds,
+            "network": self.network.state_dict(), "average": self.average.state,
+            "optimizer": self.optimizer.state_dict()})
 
     def averaged(self) -> Network:
         """The moving average as a network: what is evaluated and exported."""

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from . import data
-from .folder_json import write_json
+from .files import write_json, write_tensors
 from .model import Config, EarlyExitViT
 
 
@@ -60,9 +60,7 @@ def write(directory: Path, model: EarlyExitViT, config: dict) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "config.json", config)
     write_json(directory / "preprocessor_config.json", data.preprocessor_config())
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-    (directory / "model.safetensors").chmod(0o644)  # the library creates it for the owner alone
+    write_tensors(directory / "model.safetensors", model.state_dict(), {"format": "pt"})
 
 
 def read(directory: Path) -> tuple[EarlyExitViT, dict]:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from . import engine, names, views
-from .folder_json import write_json
 from .backbones import build
+from .files import write_json, write_tensors
 from .network import Network, Shape
 from .sets import Pictures
 
@@ -76,9 +75,8 @@ def write(folder: Path, network: Network, class_names: tuple[str, ...],
     write_json(folder / "preprocessor_config.json", preprocessor(network.shape.image_size))
     tensors = {name: value for name, value in network.state_dict().items()
                if not name.endswith("num_batches_tracked")}
-    save_file(names.to_hf(tensors, network.shape), folder / "model.safetensors",
-              metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)  # the library creates it for the owner alone
+    write_tensors(folder / "model.safetensors", names.to_hf(tensors, network.shape),
+                  {"format": "pt"})
 
 
 @torch.no_grad()
@@ -92,8 +90,8 @@ def check(folder: Path, network: Network, pictures: Pictures) -> str:
     expected |= {f"exit.{k}.logits": z for k, z in enumerate(out.exit_logits)}
     reference = folder / "reference"
     reference.mkdir(exist_ok=True)
-    save_file({"pixel_values": pixels.contiguous()}, reference / "inputs.safetensors")
-    save_file({k: v.contiguous() for k, v in expected.items()}, reference / "expected.safetensors")
+    write_tensors(reference / "inputs.safetensors", {"pixel_values": pixels})
+    write_tensors(reference / "expected.safetensors", expected)
     return engine.verify(folder, reference / "inputs.safetensors",
                          reference / "expected.safetensors")
 

@@ -69,7 +69,6 @@ class Shape:
     def head_types(self) -> tuple[str, ...]:
         return tuple(head for _, head in self.exits)
 
-
     def stage_of(self, block: int) -> int:
         """Stage of a 1-based block; a ViT is one stage."""
         ends = [sum(self.depths[:s + 1]) for s in range(len(self.depths))]

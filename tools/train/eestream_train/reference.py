@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 
-from . import data, folder, policies
+from . import data, files, policies
 from .model import EarlyExitViT
 from .train import predict
 
@@ -109,11 +108,11 @@ def write(directory: Path, model: EarlyExitViT, threshold: list[float]) -> None:
         case["score"] = [round(s, 7) for s in case["score"]]
         case["min_margin"] = round(float(
             policies.margins(case["policy"], logits, case.get("threshold")).min()), 5)
-    save_file({"pixel_values": pixels}, directory / "inputs.safetensors")
-    save_file(expected, directory / "expected.safetensors")
-    for name in ("inputs", "expected"):
-        (directory / f"{name}.safetensors").chmod(0o644)
-    folder.write_json(directory / "policies.json", {
+    found = {"inputs": {"pixel_values": pixels}, "expected": expected}
+    for name, arrays in found.items():
+        files.write_tensors(directory / f"{name}.safetensors",
+                            {key: torch.from_numpy(value) for key, value in arrays.items()})
+    files.write_json(directory / "policies.json", {
         "num_exits": len(c.exit_blocks), "final_exit_index": len(c.exit_blocks),
         "batch": len(pixels),
         "exits": [{"index": k, "block": block - 1, "block_1based": block,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,9 @@ import torch
 from torch import Tensor
 
 from . import augment, data, losses, shapes
+from .files import write_checkpoint
 from .model import Config, EarlyExitViT
+from .schedule import Average
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -76,7 +77,7 @@ class Run:
         if options.stage == 2:
             self.model.load_state_dict(load_weights(directory / "stage1.pt"))
             self.model.freeze_backbone()
-        self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.average = Average(self.model, options.ema)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.model, options.weight_decay), lr=options.lr, betas=(0.9, 0.98),
             fused=True)
@@ -89,7 +90,7 @@ class Run:
         saved = torch.load(self.path, weights_only=True)
         self.step = saved["step"]
         self.model.load_state_dict(saved["model"])
-        self.average = saved["average"]
+        self.average.state = saved["average"]
         self.optimizer.load_state_dict(saved["optimizer"])
         with open(self.log_path, newline="") as file:
             rows = [row for row in csv.reader(file)
@@ -98,11 +99,9 @@ class Run:
             csv.writer(file).writerows(rows)
 
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then rename: a kill leaves one of both whole."""
-        temporary = self.path.with_suffix(".tmp")
-        torch.save({"step": self.step, "model": self.model.state_dict(), "average": self.average,
-                    "optimizer": self.optimizer.state_dict()}, temporary)
-        os.replace(temporary, self.path)
+        write_checkpoint(self.path, {
+            "step": self.step, "model": self.model.state_dict(), "average": self.average.state,
+            "optimizer": self.optimizer.state_dict()})
 
     def train_step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """One optimiser step on a batch of uint8 frames; returns the loss."""
@@ -123,18 +122,8 @@ class Run:
             [p for p in self.model.parameters() if p.grad is not None], o.clip)
         self.optimizer.step()
         self.step += 1
-        self._update_average()
+        self.average.update(self.model, self.step)
         return loss.item()
-
-    def _update_average(self) -> None:
-        """Exponential moving average of all weights and running statistics; a short memory at
-        first, so that the start is forgotten."""
-        decay = min(self.options.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -155,7 +144,7 @@ def predict(model: EarlyExitViT, images: np.ndarray, batch: int = 250) -> np.nda
 
 def _validate(run: Run, validation) -> list[float]:
     model = EarlyExitViT(run.model.config)
-    model.load_state_dict(run.average)
+    model.load_state_dict(run.average.state)
     images, labels = validation
     return [float(a) for a in (predict(model, images).argmax(axis=2) == labels).mean(axis=1)]
 

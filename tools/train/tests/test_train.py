@@ -102,7 +102,7 @@ def test_steps_reduce_the_loss(tmp_path, toy):
 
 
 def weights(run: train.Run) -> dict:
-    return {**run.model.state_dict(), **{f"average.{k}": v for k, v in run.average.items()}}
+    return {**run.model.state_dict(), **{f"average.{k}": v for k, v in run.average.state.items()}}
 
 
 def test_resumed_run_equals_an_uninterrupted_one(tmp_path, toy):

@@ -3,7 +3,7 @@
 #ifndef EES_CLI_CERTIFY_H
 #define EES_CLI_CERTIFY_H
 
-#include "tools/cli/search.h"
+#include "tools/cli/calibrate/search.h"
 
 /* How frames are cut into two halves that know nothing of each other. */
 struct halves {

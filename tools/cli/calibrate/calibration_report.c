@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "tools/cli/calibration.h"
+#include "tools/cli/calibrate/calibration.h"
 #include "tools/cli/fail.h"
 #include "tools/cli/file.h"
 #include "tools/cli/summary.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #define _GNU_SOURCE
-#include "tools/cli/svg.h"
+#include "tools/cli/calibrate/svg.h"
 
 #include <math.h>
 #include <stdlib.h>

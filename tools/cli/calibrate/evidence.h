@@ -6,8 +6,8 @@
 
 #include <jansson.h>
 
-#include "tools/cli/log.h"
-#include "tools/cli/search.h"
+#include "tools/cli/calibrate/log.h"
+#include "tools/cli/calibrate/search.h"
 #include "tools/cli/statistics.h"
 
 /* Does this frame count? Of a log with labels those that have one, else all. */

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "tools/cli/analysis.h"
+#include "tools/cli/calibrate/analysis.h"
 #include "tools/cli/file.h"
 #include "tools/cli/summary.h"
 

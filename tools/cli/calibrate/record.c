@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/cli/calibrate/log.h"
 #include "tools/cli/fail.h"
-#include "tools/cli/log.h"
 #include "tools/cli/profile_store.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/stream.h"
@@ -124,7 +124,7 @@ static int finish(struct recording *r, ees_error *err) {
     return 0;
 }
 
-int log_record(struct log *l, const struct options *o, const ees_model *model, ees_error *err) {
+static int record(struct log *l, const struct options *o, const ees_model *model, ees_error *err) {
     struct recording r = {.log = l, .o = o, .model = model, .stream = {.stop_fd = -1}, .progress = {.fd = -1}};
     const struct stream_events events = {.result = take_result, .tick = tick, .opaque = &r};
     int rc = open_all(&r, err);
@@ -141,4 +141,17 @@ int log_record(struct log *l, const struct options *o, const ees_model *model, e
     if (rc < 0)
         log_fini(l);
     return rc;
+}
+
+int log_open_model(const struct options *o, ees_model **out, ees_error *err) {
+    struct options plain = *o;
+    plain.certificate = "none";
+    return options_open_model(&plain, NULL, out, err);
+}
+
+int log_obtain(struct log *l, const struct options *o, const ees_model *model, ees_error *err) {
+    if (o->n_inputs == 0)
+        return log_load(l, o->log_path, err);
+    CLI_TRY(record(l, o, model, err));
+    return o->log_path ? log_save(l, o->log_path, err) : 0;
 }

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* A log in memory, and what follows from it. log_file.c writes and reads it. */
 #define _GNU_SOURCE
-#include "tools/cli/log.h"
+#include "tools/cli/calibrate/log.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tools/cli/fail.h"
+#include "tools/cli/text.h"
 
 static void name_heads(struct log *l, const ees_model_info *info) {
-    size_t at = 0;
-    for (unsigned e = 0; e < info->n_exits && at < sizeof l->heads; e++)
-        at += (size_t)snprintf(l->heads + at, sizeof l->heads - at, "%s,", info->exits[e].head);
-    if (at < sizeof l->heads)
-        snprintf(l->heads + at, sizeof l->heads - at, "final");
+    struct text t = text_in(l->heads, sizeof l->heads);
+    for (unsigned e = 0; e < info->n_exits; e++)
+        text_add(&t, "%s,", info->exits[e].head);
+    text_add(&t, "final");
 }
 
 int log_init(struct log *l, const ees_model *model, ees_error *err) {

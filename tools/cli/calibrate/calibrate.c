@@ -5,8 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/cli/calibration.h"
+#include "tools/cli/calibrate/calibration.h"
 #include "tools/cli/fail.h"
+#include "tools/cli/file.h"
 #include "tools/cli/summary.h"
 #include "tools/cli/verbs.h"
 
@@ -59,12 +60,8 @@ static int choose_policy(const struct options *o, const ees_model *model, ees_po
 }
 
 static int get_log(struct calibration *c, const struct options *o, ees_error *err) {
-    if (o->n_inputs == 0) {
-        CLI_TRY(log_load(&c->log, o->log_path, err));
-        return log_check_model(&c->log, o->log_path, c->model, err);
-    }
-    CLI_TRY(log_record(&c->log, o, c->model, err));
-    return o->log_path ? log_save(&c->log, o->log_path, err) : 0;
+    CLI_TRY(log_obtain(&c->log, o, c->model, err));
+    return o->n_inputs == 0 ? log_check_model(&c->log, o->log_path, c->model, err) : 0;
 }
 
 static int deal_out(struct calibration *c, const struct options *o, ees_error *err) {
@@ -197,12 +194,10 @@ static int write_out(const struct calibration *c, const struct options *o, ees_e
 }
 
 static int run(struct calibration *c, const struct options *o, ees_error *err) {
-    struct options plain = *o;
     ees_model *model = NULL;
-    plain.certificate = "none"; /* an older one may be of other weights */
     CLI_TRY(check_options(o, err));
     CLI_TRY(parse_target(o->target, &c->target, err));
-    CLI_TRY(options_open_model(&plain, NULL, &model, err));
+    CLI_TRY(log_open_model(o, &model, err));
     c->model = model;
     CLI_TRY(choose_policy(o, model, &c->policy, err));
     CLI_TRY(get_log(c, o, err));
@@ -211,7 +206,7 @@ static int run(struct calibration *c, const struct options *o, ees_error *err) {
     if (!o->quiet)
         calibration_print(piped ? stderr : stdout, c);
     CLI_TRY(write_out(c, o, err));
-    return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+    return file_finish_stdout(err);
 }
 
 enum exit_code verb_calibrate(const struct options *o) {

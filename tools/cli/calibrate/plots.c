@@ -3,13 +3,13 @@
 #include <math.h>
 #include <sys/stat.h>
 
-#include "tools/cli/analysis.h"
+#include "tools/cli/calibrate/analysis.h"
+#include "tools/cli/calibrate/svg.h"
 #include "tools/cli/fail.h"
-#include "tools/cli/svg.h"
 
 enum { N_MAX = EES_MAX_EXITS + 1 };
 
-/* An axis in per cent around some values, with a margin. */
+/* Axes are laid around values, then given a margin. */
 static void widen(struct svg_axis *axis, double value) {
     axis->low = fmin(axis->low, value);
     axis->high = fmax(axis->high, value);

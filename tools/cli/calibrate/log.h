@@ -58,9 +58,13 @@ void log_fini(struct log *l);
 
 /* ---- record.c ---- */
 
-/* Stream the inputs through the model at full depth, every head running. With labels where the inputs or --truth have
- * them.
+/* The model to record with, without a certificate: one that is there may be of other weights. */
+int log_open_model(const struct options *o, ees_model **out, ees_error *err);
+
+/* Without inputs, the log of --log. With inputs, they are streamed through the model at full depth, every head running,
+ * with labels where the inputs or --truth have them; --log keeps that.
+ * @param model  used where there are inputs
  * @return 0; EES_ECANCELED interrupted (as far as it got is not used); the first failure */
-int log_record(struct log *l, const struct options *o, const ees_model *model, ees_error *err);
+int log_obtain(struct log *l, const struct options *o, const ees_model *model, ees_error *err);
 
 #endif

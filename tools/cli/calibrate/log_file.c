@@ -7,9 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tools/cli/calibrate/log.h"
 #include "tools/cli/fail.h"
 #include "tools/cli/file.h"
-#include "tools/cli/log.h"
 
 #define FORMAT  "eestream-log"
 #define VERSION "1"

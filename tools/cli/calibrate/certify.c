@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tools/cli/certify.h"
+#include "tools/cli/calibrate/certify.h"
 
 #include <math.h>
 #include <stdlib.h>

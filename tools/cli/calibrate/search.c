@@ -5,7 +5,7 @@
  * search are beyond. For policies that count, one threshold for all exits and every count are tried. Either way the
  * candidates are replayed by the library's own code, and the ones that another beats in cost and losses are left out.
  */
-#include "tools/cli/search.h"
+#include "tools/cli/calibrate/search.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "tools/cli/evidence.h"
+#include "tools/cli/calibrate/evidence.h"
 
 #include <math.h>
 #include <stdlib.h>

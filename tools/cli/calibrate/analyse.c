@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/cli/analysis.h"
+#include "tools/cli/calibrate/analysis.h"
 #include "tools/cli/fail.h"
 #include "tools/cli/file.h"
 #include "tools/cli/verbs.h"
@@ -142,15 +142,11 @@ static int check_options(const struct options *o, ees_error *err) {
     return 0;
 }
 
-/* Frames are recorded; a log speaks for itself. */
+/* Frames need a model; a log speaks for itself. */
 static int get_log(struct log *l, const struct options *o, ees_model **model, ees_error *err) {
-    struct options plain = *o;
-    plain.certificate = "none";
-    if (o->n_inputs == 0)
-        return log_load(l, o->log_path, err);
-    CLI_TRY(options_open_model(&plain, NULL, model, err));
-    CLI_TRY(log_record(l, o, *model, err));
-    return o->log_path ? log_save(l, o->log_path, err) : 0;
+    if (o->n_inputs > 0)
+        CLI_TRY(log_open_model(o, model, err));
+    return log_obtain(l, o, *model, err);
 }
 
 static int report(const struct analysis *a, const struct options *o, ees_error *err) {
@@ -159,12 +155,9 @@ static int report(const struct analysis *a, const struct options *o, ees_error *
     if (o->format == REPORT_TEXT) {
         if (!o->quiet)
             analysis_print(stdout, a);
-        return fflush(stdout) == 0 ? 0 : CLI_FAIL(err, EES_EOUTPUT, "stdout cannot be written");
+        return file_finish_stdout(err);
     }
-    json_t *json = analysis_json(a);
-    int rc = file_write_json("-", json, err);
-    json_decref(json);
-    return rc;
+    return file_write_json("-", analysis_json(a), err);
 }
 
 enum exit_code verb_analyse(const struct options *o) {

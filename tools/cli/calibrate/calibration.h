@@ -5,8 +5,8 @@
 
 #include <stdio.h>
 
-#include "tools/cli/certify.h"
-#include "tools/cli/evidence.h"
+#include "tools/cli/calibrate/certify.h"
+#include "tools/cli/calibrate/evidence.h"
 
 enum target_kind { TARGET_LOSS, TARGET_DEPTH, TARGET_FPS };
 
@@ -32,8 +32,8 @@ struct calibration {
     double degraded_loss;      /* asked for the thresholds under overload; 0: not asked */
     struct outcome degraded;   /* all of them moved, on the certifying half */
     double degraded_bound;
-    double repeat;             /* autocorrelation of the first exit's confidence from frame to frame */
-    struct evidence evidence;  /* on the certifying half */
+    double repeat;            /* autocorrelation of the first exit's confidence from frame to frame */
+    struct evidence evidence; /* on the certifying half */
 };
 
 /* "loss", "depth", "fps" */

@@ -7,8 +7,8 @@
 
 #include <jansson.h>
 
-#include "tools/cli/certify.h"
-#include "tools/cli/evidence.h"
+#include "tools/cli/calibrate/certify.h"
+#include "tools/cli/calibrate/evidence.h"
 
 #define MAX_CURVE    48
 #define MAX_POLICIES 32
