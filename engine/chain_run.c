@@ -12,9 +12,9 @@ int ees__chain_run_unit(struct ees__chain_run *c, unsigned unit, unsigned n, uin
     int rc[EES__CHAIN_BATCH];
     for (unsigned i = 0; i < n; i++)
         items[i] = &c->items[i];
-    uint64_t start_ns = ees__clock_ns(c->clock);
+    uint64_t start_ns = ees__clock_ns(CLOCK_THREAD_CPUTIME_ID);
     ees__unit_run(c->model, &c->policy, unit, items, n, rc, c->lane, NULL);
-    *ns = ees__clock_ns(c->clock) - start_ns;
+    *ns = ees__clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_ns;
     for (unsigned i = 0; i < n; i++)
         if (rc[i] < 0)
             return EES_FAIL(c->err, rc[i], "%s", c->items[i].error.message);
@@ -88,9 +88,8 @@ static int open_policy(struct ees__chain_run *c) {
     return ees__policy_setup(c->model, &resolved, &c->policy, c->err);
 }
 
-int ees__chain_run_open(struct ees__chain_run *c, const ees_model *model, const ees_frame *frame, clockid_t clock,
-                        ees_error *err) {
-    *c = (struct ees__chain_run){.model = model, .clock = clock, .err = err};
+int ees__chain_run_open(struct ees__chain_run *c, const ees_model *model, const ees_frame *frame, ees_error *err) {
+    *c = (struct ees__chain_run){.model = model, .err = err};
     int rc = frame ? 0 : open_synthetic(c);
     if (rc == 0)
         rc = open_policy(c);

@@ -4,7 +4,6 @@
 #define EES_ENGINE_CHAIN_RUN_H
 
 #include <stdbool.h>
-#include <time.h>
 
 #include "eestream/plan.h"
 #include "eestream/source.h"
@@ -25,16 +24,13 @@ struct ees__chain_run {
     struct ees__item items[EES__CHAIN_BATCH];
     ees_source *source; /* of `frame`, when it is synthetic; else NULL */
     ees_frame frame;
-    clockid_t clock; /* by which units are timed */
     ees_error *err;
 };
 
 /* @param frame  what goes in again and again, borrowed; NULL: a synthetic 640x480 JPEG
- * @param clock  CLOCK_MONOTONIC, or CLOCK_THREAD_CPUTIME_ID to leave out what other programs take
  * @param err    may be NULL; kept for the runs
  * @return 0; EES_ENOMEM */
-int ees__chain_run_open(struct ees__chain_run *c, const ees_model *model, const ees_frame *frame, clockid_t clock,
-                        ees_error *err);
+int ees__chain_run_open(struct ees__chain_run *c, const ees_model *model, const ees_frame *frame, ees_error *err);
 void ees__chain_run_close(struct ees__chain_run *c); /* accepts one that failed to open */
 
 /* Run a unit on the first n frames together. @return 0; EES_EDAMAGED */

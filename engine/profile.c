@@ -116,7 +116,7 @@ static int measure_types(struct bench *b, const ees_cores *cores, ees_profile *o
 static int measure_frame(const ees_model *model, const ees_frame *frame, uint64_t min_ns, const ees_cores *cores,
                          ees_profile *out, ees_error *err) {
     struct bench b = {.min_ns = min_ns ? min_ns : default_min_ns};
-    EES_TRY(ees__chain_run_open(&b.chain, model, frame, CLOCK_MONOTONIC, err));
+    EES_TRY(ees__chain_run_open(&b.chain, model, frame, err));
     out->batch = 1;
     out->n_units = ees_model_get_info(model)->n_units;
     out->n_types = cores->n_types;

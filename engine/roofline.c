@@ -267,7 +267,7 @@ int ees_roofline_measure(const ees_model *model, const ees_frame *frame, const e
     cores = cores ? cores : &detected;
     EES_TRY(check_cores(cores, type, err));
     struct roofline r = {.out = out};
-    EES_TRY(ees__chain_run_open(&r.chain, model, frame, TIMER, err));
+    EES_TRY(ees__chain_run_open(&r.chain, model, frame, err));
     memcpy(out->core, cores->types[type].name, sizeof out->core);
     struct ees__affinity_mask before = ees__affinity_save();
     out->cpu = pin_to(cores, type);

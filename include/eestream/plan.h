@@ -81,11 +81,11 @@ typedef struct ees_profile {
     size_t weights_bytes[EES_MAX_UNITS];
 } ees_profile;
 
-/** Measure every unit on a core of each type. With several types the calling thread is pinned to one core after the
+/** Measure every unit on a core of each type, in the thread's CPU time: other programs do not count. With several types the calling thread is pinned to one core after the
  *  other and its mask is restored; with one type it is not pinned. A type whose core cannot be had gets the costs of
  *  the first one measured, scaled by capacity.
  *  @param frame  what the stream's frames look like (decode cost); NULL: a synthetic 640x480 JPEG
- *  @param min_ns time to spend per unit, core type and cache state; 0: 2 ms, at least 3 runs
+ *  @param min_ns CPU time to spend per unit, core type and cache state; 0: 2 ms, at least 3 runs
  *  @param cores  NULL: ees_cores_detect()
  *  @return 0; EES_ENOMEM; EES_EDAMAGED the frame; EES_EINVAL cores of another machine */
 EES_API int ees_profile_measure(const ees_model *model, const ees_frame *frame, uint64_t min_ns, const ees_cores *cores,
