@@ -54,6 +54,16 @@ def test_accuracy_on_the_clip(quantised, clip, truth):
     assert abs(sum(wide) - sum(narrow)) <= 0.003 * len(wide)
 
 
+def test_accuracy_of_class_folders(jpegs, labels, tmp_path):
+    for i in range(0, 60, 5):
+        folder = tmp_path / "frames" / labels[i]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i:05d}.jpg").write_bytes(jpegs[i])
+    done = run("quantise", MODEL, tmp_path / "int8", "--inputs", tmp_path / "frames")
+    assert done.code == 0, done.err
+    assert re.search(r"^accuracy +100.00 % before, [\d.]+ % after, of 12 labelled frames$", done.out, re.M), done.out
+
+
 def test_verify_states_the_tolerance(quantised):
     done = run("verify", quantised[0], "--inputs", REFERENCE / "inputs.safetensors", "--expected",
                REFERENCE / "expected.safetensors")

@@ -24,22 +24,23 @@ static size_t plane_bytes(const ees_frame *f, int plane) {
 }
 
 static bool copy_frame(const ees_frame *from, ees_frame *to, size_t *used) {
-    size_t n[3], total = 0;
+    size_t n[3], total = 0, truth_bytes = from->truth ? strlen(from->truth) + 1 : 0;
     for (int i = 0; i < 3; i++)
         total += n[i] = plane_bytes(from, i);
-    unsigned char *block = malloc(total ? total : 1);
+    unsigned char *block = malloc(total + truth_bytes ? total + truth_bytes : 1);
     if (!block)
         return false;
     *to = *from;
     to->release = keep;
     to->opaque = block;
-    to->source = to->truth = NULL;
+    to->source = NULL;
     for (int i = 0; i < 3; i++) {
         to->data[i] = n[i] ? block : NULL;
         if (n[i])
             memcpy(block, from->data[i], n[i]);
         block += n[i];
     }
+    to->truth = from->truth ? memcpy(block, from->truth, truth_bytes) : NULL;
     *used += total;
     return true;
 }

@@ -52,7 +52,7 @@ static void print_exits(const char *name, const size_t *exits, size_t n_frames) 
     putchar('\n');
 }
 
-/* Shares of right answers, where a table tells the truth. */
+/* Shares of right answers, where a table or the frames' folders tell the truth. */
 static int print_accuracy(const struct quantise *q, ees_error *err) {
     struct truth truth = {0};
     ees_model *model = NULL;
