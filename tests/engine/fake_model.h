@@ -34,7 +34,7 @@ struct ees_model {
     ees_model_info info;
     ees_unit_info units[FAKE_UNITS];
     char names[FAKE_UNITS][24];
-    uint64_t unit_work_ns;      /* each unit computes this long */
+    uint64_t unit_work_ns;      /* each unit computes this long, in the time of its thread */
     bool jitter;                /* units yield or sleep at random, seeded by frame and unit */
     pthread_barrier_t *meeting; /* NULL: none; each frame waits there for another that a second worker brings */
     _Atomic bool closed;        /* the gate */
