@@ -275,7 +275,8 @@ static void test_with_dropped_frames(void **state) {
         ees_engine_get_stats(e, &stats);
         assert_int_equal(n_answers, n_pushed);
         assert_int_equal(stats.n_ok + stats.n_skipped + stats.n_dropped + stats.n_failed, n_pushed);
-        assert_true(stats.n_ok > 0);
+        if (!o.stream.deadline_ns) /* on a busy machine every frame may be late */
+            assert_true(stats.n_ok > 0);
         ees_engine_close(e);
     }
     fake_model_free(m);
