@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import losses, recipe as recipes, schedule, views
+from . import losses, recipe as recipes, schedule, thin, views
 from .backbones import build
 from .files import write_checkpoint
 from .network import Network, Outputs
@@ -161,13 +161,17 @@ def _lock(directory: Path):
 
 
 def load_matching(network: Network, tensors: dict[str, Tensor]) -> None:
-    """Take the given weights. The position table is resampled; a classifier for other classes and
-    exits that aren't in the file keep their fresh weights; anything else missing is an error."""
+    """Take the given weights. The position table is resampled; a larger network's are thinned; a
+    classifier for other classes and exits that aren't in the file keep their fresh weights;
+    anything else missing is an error."""
     shape, own = network.shape, network.state_dict()
     found = dict(tensors)
     if "embed.pos" in found:
         found["embed.pos"] = resample_positions(found["embed.pos"].float(), shape.n_special,
                                                 (shape.grid, shape.grid), antialias=True)
+    if shape.family != "swin":
+        found = thin.thinned(found, {k: v.shape for k, v in own.items()},
+                             shape.hidden_size // shape.n_heads)
     fits = {k: v.to(own[k].dtype) for k, v in found.items()
             if k in own and own[k].shape == v.shape}
     fresh = [k for k in own if k not in fits and not k.startswith(("exit.", "head."))]

@@ -91,6 +91,31 @@ def test_swin_learns(tmp_path, toy, name):
     assert all(p.requires_grad for p in run.network.norm.parameters())
 
 
+def test_larger_network_is_thinned():
+    """Half as wide and a block less deep: every other channel, and whole heads."""
+    wide = dataclasses.replace(SHAPE, family="dinov2", hidden_size=64, n_heads=4, mlp_size=128,
+                               n_layers=4, exits=())
+    slim = dataclasses.replace(wide, hidden_size=32, n_heads=2, mlp_size=64, n_layers=3)
+    large, small = build(wide), build(slim)
+    with torch.no_grad():
+        for parameter in large.parameters():  # all different, so that each is known again
+            parameter.copy_(torch.arange(parameter.numel()).view_as(parameter))
+    fit.load_matching(small, large.state_dict())
+    for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
+        large_part, small_part = (n.get_submodule(f"blk.1.{name}") for n in (large, small))
+        kept = torch.isin(large_part.weight, small_part.weight)
+        rows, columns = kept.any(1).nonzero().flatten(), kept.any(0).nonzero().flatten()
+        assert torch.equal(large_part.weight[rows][:, columns], small_part.weight)
+        assert torch.equal(large_part.bias[rows], small_part.bias)
+        by_head = torch.cat([torch.arange(16) + start for start in range(0, 192, 32)])
+        assert rows.tolist() == (by_head.tolist() if name == "attn.qkv" else
+                                 list(range(0, len(large_part.bias), 2)))
+        assert columns.tolist() == (by_head[:32].tolist() if name == "attn.proj" else
+                                    list(range(0, large_part.in_features, 2)))
+    assert torch.equal(small.head.cls.weight, large.head.cls.weight[:, ::2])
+    assert torch.equal(small.embed.pos, large.embed.pos[..., ::2])
+
+
 def test_teacher_teaches(tmp_path, toy):
     """A student that sees no labels follows its teacher's classes, permuted ones here."""
     trained = fit.Run(make([Phase(steps=100, augment=MILD)]), tmp_path / "teacher")
